@@ -1,0 +1,66 @@
+# make alone lists the commands.
+
+GO ?= go
+TOOL = $(GO) tool -modfile=tools/go.mod
+
+# A short burst for each fuzz target.
+FUZZTIME ?= 10s
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo build test test-short check fmt fmt-check vet lint vulncheck generate fuzz engine engine-stop clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: engine ## from a fresh clone to a function that answers; serves until Ctrl-C
+	@$(GO) run ./test/quickstart
+
+demo: engine ## the same, and end
+	@$(GO) run ./test/quickstart -once
+
+build: ## bin/fnserver
+	$(GO) build -o bin/fnserver ./cmd/fnserver
+
+test: engine ## all tests with the race detector, those with a container engine included
+	TINE_TEST_ENGINE=require $(GO) test -race ./...
+
+test-short: ## all tests, without those that find no container engine
+	$(GO) test ./...
+
+check: fmt-check vet lint test ## what must pass before a commit: format, vet, lint, generated files, tests
+
+fmt: ## format the code
+	$(TOOL) gofumpt -w .
+
+fmt-check:
+	@files=$$($(TOOL) gofumpt -l .) || exit 1; \
+	if [ -n "$$files" ]; then echo "make fmt would change:"; echo "$$files"; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+lint: ## golangci-lint, built from tools/go.mod at its first use
+	$(TOOL) golangci-lint run
+
+vulncheck: ## known vulnerabilities in what we use; needs the network
+	$(TOOL) govulncheck ./...
+
+generate: ## write the generated files; tests fail when one is not up to date
+	$(GO) generate ./...
+
+fuzz: ## every fuzz target for FUZZTIME, 10s by default
+	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
+		sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file" | while read -r target; do \
+			echo "==> $$(dirname "$$file") $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null || exit 1; \
+		done || exit 1; \
+	done
+
+engine: ## see to it that a container engine answers
+	@scripts/engine.sh ensure
+
+engine-stop: ## end the engine that make started, and no other
+	@scripts/engine.sh stop
+
+clean: ## remove what was built; data/ stays
+	rm -rf bin

@@ -1,0 +1,83 @@
+// Fnserver is a Tine node. It is configured by environment variables; fnserver
+// --help lists them.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	config "github.com/tinefn/tine/internal/settings"
+	"github.com/tinefn/tine/node"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func run(args, environ []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("fnserver", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	version := flags.Bool("version", false, "print the version and end")
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return help(stdout, stderr)
+	case err != nil || flags.NArg() > 0:
+		fmt.Fprintf(stderr, "fnserver takes --help, --version and no other arguments; settings are environment variables\n")
+		return exitUsage
+	case *version:
+		fmt.Fprintln(stdout, buildVersion())
+		return exitOK
+	}
+	if err := serve(environ, stderr); err != nil {
+		fmt.Fprintln(stderr, "fnserver:", err)
+		return exitFailure
+	}
+	return exitOK
+}
+
+func help(stdout, stderr io.Writer) int {
+	fmt.Fprintln(stdout, "Usage: fnserver [--help | --version]\n\nA Tine node: keeps the definitions of functions and calls them. Settings are environment variables;\nfor each X that is not set, X_FILE may name a file that holds the value.")
+	if err := config.WriteHelp(stdout); err != nil {
+		fmt.Fprintln(stderr, "fnserver:", err)
+		return exitFailure
+	}
+	return exitOK
+}
+
+// buildVersion is the version of this program, as the Go tool knows it.
+func buildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return "fnserver " + info.Main.Version
+	}
+	return "fnserver (unknown version)"
+}
+
+// serve runs a node until a signal asks it to stop. A second signal ends the
+// process at once.
+func serve(environ []string, stderr io.Writer) error {
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // from here on signals have their default effect
+	n, err := node.New(ctx, node.Options{Environ: environ, Dir: dir, Stderr: stderr})
+	if err != nil {
+		return err
+	}
+	return n.Run(ctx)
+}

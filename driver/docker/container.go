@@ -1,0 +1,295 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/tinefn/tine/driver"
+)
+
+// stopGrace is how long the engine waits between SIGTERM and SIGKILL: the
+// shortest time other than none that its API knows, in seconds.
+const stopGrace = 1
+
+// killedCode is the exit code of a process that SIGKILL ended.
+const killedCode = 137
+
+// engineContainer is one container of the engine.
+type engineContainer struct {
+	driver  *Driver
+	name    string // the spec's ID
+	id      string // the engine's
+	network string // of Options.Networks, "" if none was taken
+	spec    *driver.Spec
+	output  *output // nil: not attached
+
+	ended atomic.Bool // by Stop or Remove, or about to be
+
+	startOnce, removeOnce sync.Once
+	started, removed      chan struct{} // closed when that was done
+}
+
+var _ driver.Container = (*engineContainer)(nil)
+
+// Create makes a container.
+//
+// The request goes on when the caller leaves: the engine does not stop making
+// a container because nobody waits for the answer, so somebody must be there
+// to remove it.
+func (d *Driver) Create(ctx context.Context, spec *driver.Spec) (driver.Container, error) {
+	if !d.begin() {
+		return nil, errClosed
+	}
+	c := &engineContainer{
+		driver: d, name: spec.ID, spec: spec,
+		started: make(chan struct{}), removed: make(chan struct{}),
+	}
+	result := make(chan error)
+	go func() { // Close waits for it through begin
+		defer d.wg.Done()
+		err := c.create()
+		select {
+		case result <- err:
+		case <-ctx.Done(): // the caller has left, or is about to
+			if err == nil {
+				err = c.Remove(d.creation)
+			}
+			if err != nil {
+				d.log.Warn("creation was abandoned", slog.String("container_id", c.name), slog.Any("error", err))
+			}
+		}
+	}()
+	select {
+	case err := <-result:
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("create container %s: %w", spec.ID, ended(ctx))
+	}
+}
+
+// create makes the container, or leaves nothing.
+func (c *engineContainer) create() error {
+	d := c.driver
+	if !c.spec.Security.NoNetwork {
+		c.network = d.networks.take()
+	}
+	err := c.request()
+	if err == nil && !d.remember(c) {
+		err = errors.Join(errClosed, c.Remove(d.creation))
+	}
+	if err != nil {
+		d.networks.giveBack(c.network)
+	}
+	return err
+}
+
+// request asks the engine to make the container.
+func (c *engineContainer) request() error {
+	d := c.driver
+	options, err := d.createOptions(d.creation, c.spec, c.network)
+	if err != nil {
+		return err
+	}
+	callCtx, cancel := d.deadline(d.creation)
+	defer cancel()
+	result, err := d.engine.ContainerCreate(callCtx, options)
+	if err != nil && answered(err) && options.HostConfig.StorageOpt != nil && !errdefs.IsNotFound(err) {
+		// Few storage drivers can limit a container's layer, and only an
+		// attempt tells which.
+		d.warnDisk.Do(func() {
+			d.log.Warn("the engine cannot limit the disk space of containers", slog.Any("error", err))
+		})
+		options.HostConfig.StorageOpt = nil
+		result, err = d.engine.ContainerCreate(callCtx, options)
+	}
+	if err == nil {
+		c.id = result.ID
+		return nil
+	}
+	if !answered(err) {
+		d.removeStray(c.name)
+	}
+	if errdefs.IsNotFound(err) {
+		return fmt.Errorf("create container %s: %w: %w", c.name, driver.ErrImageNotFound, err)
+	}
+	return c.syslogFailure(failure(callCtx, "create container "+c.name, err))
+}
+
+// syslogFailure marks the engine's complaints about the syslog server. The
+// engine has no code for them, so its text has to do.
+func (c *engineContainer) syslogFailure(err error) error {
+	if err == nil || c.spec.Syslog == nil || errors.Is(err, driver.ErrUnavailable) {
+		return err
+	}
+	text := err.Error()
+	if strings.Contains(text, "failed to initialize logging driver") || strings.Contains(text, "syslog") {
+		return fmt.Errorf("%w: %w", driver.ErrSyslog, err)
+	}
+	return err
+}
+
+// ID is the engine's identifier.
+func (c *engineContainer) ID() string { return c.id }
+
+// Start attaches to the output, if somebody wants it, and starts the process.
+func (c *engineContainer) Start(ctx context.Context) error {
+	what := "start container " + c.name
+	callCtx, cancel := c.driver.deadline(ctx)
+	defer cancel()
+	if c.spec.Output != nil && c.output == nil {
+		if err := c.attach(callCtx); err != nil {
+			return failure(callCtx, what, err)
+		}
+	}
+	if _, err := c.driver.engine.ContainerStart(callCtx, c.id, client.ContainerStartOptions{}); err != nil {
+		// The engine says "not found" of a network as well.
+		if errdefs.IsNotFound(err) && c.exists(callCtx) {
+			return fmt.Errorf("%s: %s", what, message(err))
+		}
+		return c.syslogFailure(failure(callCtx, what, err))
+	}
+	c.startOnce.Do(func() { close(c.started) })
+	return nil
+}
+
+func (c *engineContainer) exists(ctx context.Context) bool {
+	_, err := c.driver.engine.ContainerInspect(ctx, c.id, client.ContainerInspectOptions{})
+	return err == nil
+}
+
+// Wait blocks until the process ended. The engine calls a container that was
+// not started yet "not running", hence the wait for the start.
+func (c *engineContainer) Wait(ctx context.Context) (driver.Exit, error) {
+	what := "wait for container " + c.name
+	select {
+	case <-c.started:
+	case <-c.removed:
+		return driver.Exit{}, fmt.Errorf("%s: %w", what, driver.ErrGone)
+	case <-ctx.Done():
+		return driver.Exit{}, fmt.Errorf("%s: %w", what, ended(ctx))
+	}
+	code, err := c.awaitExit(ctx)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return driver.Exit{}, fmt.Errorf("%s: %w", what, ended(ctx))
+	case errdefs.IsNotFound(err):
+		return driver.Exit{}, fmt.Errorf("%s: %w", what, driver.ErrGone)
+	default: // whatever it was, the caller has to ask again
+		return driver.Exit{}, fmt.Errorf("%s: %w: %w", what, driver.ErrUnavailable, err)
+	}
+	if code != killedCode {
+		return driver.Exit{Code: code}, nil
+	}
+	callCtx, cancel := c.driver.deadline(ctx)
+	defer cancel()
+	state, err := c.driver.engine.ContainerInspect(callCtx, c.id, client.ContainerInspectOptions{})
+	if err != nil {
+		return driver.Exit{}, failure(callCtx, what, err)
+	}
+	recorded := state.Container.State != nil && state.Container.State.OOMKilled
+	return driver.Exit{Code: code, OutOfMemory: recorded || c.looksOutOfMemory()}, nil
+}
+
+// looksOutOfMemory guesses why SIGKILL ended a process when the engine has not
+// recorded the memory limit as the reason. Engines miss that: Docker 20.10
+// does for about one container in fifteen that ends for its limit, and does not
+// make up for it later. So a process that has a limit, and that this driver
+// did not end, counts as out of memory, although somebody else may have killed
+// it.
+func (c *engineContainer) looksOutOfMemory() bool {
+	return c.spec.Limits.MemoryBytes > 0 && !c.ended.Load()
+}
+
+// awaitExit is the long request for the exit code.
+func (c *engineContainer) awaitExit(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// The engine accepts the request at once; only its answer has no deadline.
+	accepted := time.AfterFunc(c.driver.opts.CallTimeout, func() { cancel(errNoAnswer) })
+	wait := c.driver.engine.ContainerWait(ctx, c.id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
+	accepted.Stop()
+	// One of the channels delivers for sure: the end of ctx breaks the request.
+	select {
+	case err := <-wait.Error:
+		return 0, err
+	case exit := <-wait.Result:
+		if exit.Error != nil {
+			return 0, errors.New(exit.Error.Message)
+		}
+		return int(exit.StatusCode), nil
+	}
+}
+
+// Freeze stops the processes by the engine's freezer.
+func (c *engineContainer) Freeze(ctx context.Context) error {
+	callCtx, cancel := c.driver.deadline(ctx)
+	defer cancel()
+	_, err := c.driver.engine.ContainerPause(callCtx, c.id, client.ContainerPauseOptions{})
+	return failure(callCtx, "freeze container "+c.name, err)
+}
+
+// Thaw lets the processes go on.
+func (c *engineContainer) Thaw(ctx context.Context) error {
+	callCtx, cancel := c.driver.deadline(ctx)
+	defer cancel()
+	_, err := c.driver.engine.ContainerUnpause(callCtx, c.id, client.ContainerUnpauseOptions{})
+	return failure(callCtx, "thaw container "+c.name, err)
+}
+
+// Stop sends SIGTERM, and SIGKILL after a second or when ctx ends.
+func (c *engineContainer) Stop(ctx context.Context) error {
+	what := "stop container " + c.name
+	c.ended.Store(true)
+	callCtx, cancel := c.driver.deadline(ctx)
+	defer cancel()
+	_, err := c.driver.engine.ContainerStop(callCtx, c.id, client.ContainerStopOptions{Timeout: new(stopGrace)})
+	if err == nil || ctx.Err() == nil {
+		return failure(callCtx, what, err)
+	}
+	killCtx, cancelKill := c.driver.deadline(context.WithoutCancel(ctx))
+	defer cancelKill()
+	_, err = c.driver.engine.ContainerKill(killCtx, c.id, client.ContainerKillOptions{Signal: "SIGKILL"})
+	if errdefs.IsConflict(err) { // it ended by itself
+		return nil
+	}
+	return failure(killCtx, what, err)
+}
+
+// Remove kills and removes the container. After an error it may be repeated,
+// but the output is over.
+func (c *engineContainer) Remove(ctx context.Context) error {
+	c.ended.Store(true)
+	err := c.driver.removeByName(ctx, c.id)
+	if c.output != nil {
+		c.output.finish()
+	}
+	if err != nil && !errors.Is(err, driver.ErrGone) {
+		return err
+	}
+	c.driver.forget(c)
+	c.removeOnce.Do(func() { close(c.removed) })
+	return nil
+}
+
+// removeByName kills and removes a container with its anonymous volumes. It
+// returns driver.ErrGone if there is none.
+func (d *Driver) removeByName(ctx context.Context, nameOrID string) error {
+	callCtx, cancel := d.deadline(ctx)
+	defer cancel()
+	_, err := d.engine.ContainerRemove(callCtx, nameOrID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+	return failure(callCtx, "remove container "+nameOrID, err)
+}

@@ -1,0 +1,227 @@
+// Package docker drives a Docker Engine, or what answers like one, through its
+// HTTP API: versions from 1.41 (Docker 20.10) to the current one.
+//
+// The driver keeps no copy of the engine's state: it remembers which
+// containers it made, so that Close can remove them, and nothing else. Every
+// request has a deadline of its own. Read container.go first.
+package docker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	"github.com/tinefn/tine/driver"
+)
+
+// Defaults of [Options].
+const (
+	DefaultHost        = client.DefaultDockerHost
+	DefaultCallTimeout = 30 * time.Second
+	DefaultPullTimeout = 10 * time.Minute
+)
+
+// removeParallel bounds the removals at one time: an engine gets slower per
+// container, not faster, when it is asked for many at once.
+const removeParallel = 8
+
+// Options configures a [Driver]. The zero value is usable.
+type Options struct {
+	Host      string // as in DOCKER_HOST; empty: DefaultHost
+	CertPath  string // directory of ca.pem, cert.pem and key.pem; empty: no TLS
+	TLSVerify bool   // verify the engine's certificate
+
+	Logger      *slog.Logger  // nil: no logs
+	CallTimeout time.Duration // of one request to the engine, default DefaultCallTimeout
+	PullTimeout time.Duration // of one image, default DefaultPullTimeout
+
+	// Networks are the networks to spread containers over; empty: the engine's
+	// default network. One Linux bridge holds about a thousand containers.
+	Networks []string
+
+	// LabelTag, if set, marks all containers as made by this group of servers
+	// and LabelInstance as made by this one of them. What other instances with
+	// the same tag left behind is removed, see Sweep.
+	LabelTag      string
+	LabelInstance string // default random
+
+	EnableVolumes bool // allow images that declare volumes
+}
+
+// Driver implements [driver.Driver] on a Docker Engine.
+type Driver struct {
+	engine       *client.Client
+	opts         Options
+	log          *slog.Logger
+	capabilities driver.Capabilities
+	images       images
+	networks     networks
+	warnDisk     sync.Once
+
+	// Work that outlives its caller: pulls and sweeping end when Close begins,
+	// creation when Close has no more time.
+	background, creation             context.Context
+	cancelBackground, cancelCreation context.CancelCauseFunc
+	wg                               sync.WaitGroup
+
+	mu         sync.Mutex // guards the rest
+	closed     bool
+	containers map[*engineContainer]struct{} // made and not yet removed
+}
+
+var _ driver.Driver = (*Driver)(nil)
+
+// New connects to the engine and makes sure that it answers. With a LabelTag
+// it starts to remove leftovers in the background. Close ends the driver.
+func New(ctx context.Context, opts Options) (*Driver, error) {
+	if opts.Host == "" {
+		opts.Host = DefaultHost
+	}
+	if opts.CallTimeout <= 0 {
+		opts.CallTimeout = DefaultCallTimeout
+	}
+	if opts.PullTimeout <= 0 {
+		opts.PullTimeout = DefaultPullTimeout
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.LabelTag != "" && opts.LabelInstance == "" {
+		opts.LabelInstance = randomInstance()
+	}
+	engine, err := connect(opts)
+	if err != nil {
+		return nil, err
+	}
+	d := &Driver{engine: engine, opts: opts, log: opts.Logger, containers: map[*engineContainer]struct{}{}}
+	d.networks.names = opts.Networks
+	d.networks.use = make([]int, len(opts.Networks))
+	if d.capabilities, err = d.probe(ctx); err != nil {
+		return nil, errors.Join(err, engine.Close())
+	}
+	d.background, d.cancelBackground = context.WithCancelCause(context.Background())
+	d.creation, d.cancelCreation = context.WithCancelCause(context.Background())
+	if opts.LabelTag != "" {
+		d.wg.Go(func() {
+			if err := d.Sweep(d.background); err != nil && d.background.Err() == nil {
+				d.log.Warn("cannot remove containers of earlier runs", slog.Any("error", err))
+			}
+		})
+	}
+	return d, nil
+}
+
+func randomInstance() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // cannot fail
+	return hex.EncodeToString(id[:])
+}
+
+// probe asks the engine for a sign of life and for what it can do.
+func (d *Driver) probe(ctx context.Context) (driver.Capabilities, error) {
+	callCtx, cancel := d.deadline(ctx)
+	defer cancel()
+	if _, err := d.engine.Ping(callCtx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
+		return driver.Capabilities{}, d.explain(callCtx, ctx, err)
+	}
+	info, err := d.engine.Info(callCtx, client.InfoOptions{})
+	if err != nil {
+		return driver.Capabilities{}, d.explain(callCtx, ctx, err)
+	}
+	for _, warning := range info.Info.Warnings {
+		d.log.Info("container engine warns", slog.String("warning", warning))
+	}
+	return driver.Capabilities{
+		Name: "docker", Version: info.Info.ServerVersion, Pull: true,
+		// Without control groups, as in some set-ups without root, nothing can
+		// be frozen.
+		Freeze: info.Info.CgroupDriver != "none",
+	}, nil
+}
+
+// Capabilities says what the engine could do when New asked it.
+func (d *Driver) Capabilities() driver.Capabilities { return d.capabilities }
+
+// Close removes the containers that the driver made and that still exist, as
+// far as ctx allows.
+func (d *Driver) Close(ctx context.Context) error {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.cancelBackground(errClosed)
+	stop := context.AfterFunc(ctx, func() { d.cancelCreation(errClosed) })
+	d.wg.Wait()
+	stop()
+	d.cancelCreation(errClosed)
+
+	d.mu.Lock()
+	left := make(chan *engineContainer, len(d.containers))
+	for c := range d.containers {
+		left <- c
+	}
+	d.mu.Unlock()
+	close(left)
+	var (
+		removing sync.WaitGroup
+		errs     = make(chan error, cap(left))
+	)
+	for range min(removeParallel, cap(left)) {
+		removing.Go(func() {
+			for c := range left {
+				errs <- c.Remove(ctx)
+			}
+		})
+	}
+	removing.Wait()
+	close(errs)
+	var failed []error
+	for err := range errs {
+		failed = append(failed, err)
+	}
+	if err := errors.Join(failed...); err != nil {
+		return fmt.Errorf("close container engine: %w", errors.Join(err, d.engine.Close()))
+	}
+	return d.engine.Close()
+}
+
+// remember takes note of a container, unless the driver is closed.
+func (d *Driver) remember(c *engineContainer) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return false
+	}
+	d.containers[c] = struct{}{}
+	return true
+}
+
+func (d *Driver) forget(c *engineContainer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.containers[c]; ok {
+		delete(d.containers, c)
+		d.networks.giveBack(c.network)
+	}
+}
+
+// begin takes part in what Close waits for; the caller calls d.wg.Done. It is
+// false when the driver is closed.
+func (d *Driver) begin() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return false
+	}
+	d.wg.Add(1)
+	return true
+}
+
+// errClosed is for calls after Close.
+var errClosed = fmt.Errorf("%w: the driver is closed", driver.ErrUnavailable)

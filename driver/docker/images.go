@@ -1,0 +1,158 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/client"
+
+	"github.com/tinefn/tine/driver"
+)
+
+// images shares the work of concurrent requests for one image.
+type images struct {
+	mu    sync.Mutex // guards under
+	under map[string]*ensuring
+}
+
+// ensuring is the work on one image. All who wait for it get its error.
+type ensuring struct {
+	done chan struct{} // closed when err is set
+	err  error
+}
+
+// EnsureImage looks for the image on the engine and lets it pull the image if
+// it is not there. The work goes on when the caller leaves; others may want it.
+func (d *Driver) EnsureImage(ctx context.Context, image string) error {
+	d.images.mu.Lock()
+	work, ok := d.images.under[image]
+	if !ok {
+		if !d.begin() {
+			d.images.mu.Unlock()
+			return errClosed
+		}
+		work = &ensuring{done: make(chan struct{})}
+		if d.images.under == nil {
+			d.images.under = map[string]*ensuring{}
+		}
+		d.images.under[image] = work
+		go func() { // Close waits for it through begin
+			defer d.wg.Done()
+			work.err = d.ensure(d.background, image)
+			d.images.mu.Lock()
+			delete(d.images.under, image)
+			d.images.mu.Unlock()
+			close(work.done)
+		}()
+	}
+	d.images.mu.Unlock()
+	select {
+	case <-work.done:
+		return work.err
+	case <-ctx.Done():
+		return fmt.Errorf("image %s: %w", image, ended(ctx))
+	}
+}
+
+func (d *Driver) ensure(ctx context.Context, image string) error {
+	found, err := d.inspect(ctx, image)
+	if err != nil || found {
+		return err
+	}
+	if err := d.pull(ctx, image); err != nil {
+		return err
+	}
+	found, err = d.inspect(ctx, image)
+	if err == nil && !found {
+		err = &driver.PullError{Image: image, Status: http.StatusNotFound, Message: "the image is not there after a successful pull"}
+	}
+	return err
+}
+
+// inspect looks for the image on the engine and refuses one with volumes.
+func (d *Driver) inspect(ctx context.Context, image string) (found bool, err error) {
+	callCtx, cancel := d.deadline(ctx)
+	defer cancel()
+	info, err := d.engine.ImageInspect(callCtx, image)
+	if errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) { // an invalid name is the pull's to explain
+		return false, nil
+	}
+	if err != nil {
+		return false, failure(callCtx, "look for image "+image, err)
+	}
+	if info.Config != nil && len(info.Config.Volumes) > 0 && !d.opts.EnableVolumes {
+		return true, fmt.Errorf("image %s: %w", image, driver.ErrImageVolume)
+	}
+	return true, nil
+}
+
+// errPullTimeout is the cause with which the pull's deadline ends it.
+var errPullTimeout = fmt.Errorf("the pull takes too long: %w", context.DeadlineExceeded)
+
+// pull lets the engine fetch the image, as nobody in particular.
+func (d *Driver) pull(ctx context.Context, image string) error {
+	if _, err := reference.ParseNormalizedNamed(image); err != nil {
+		return &driver.PullError{Image: image, Status: http.StatusBadRequest, Message: err.Error()}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, d.opts.PullTimeout, errPullTimeout)
+	defer cancel()
+	d.log.Info("pulling image", slog.String("image", image))
+	progress, err := d.engine.ImagePull(ctx, image, client.ImagePullOptions{})
+	if err == nil {
+		err = progress.Wait(ctx)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("pull image %s: %w", image, context.Cause(ctx))
+	case lost(err):
+		return fmt.Errorf("pull image %s: %w: %w", image, driver.ErrUnavailable, err)
+	}
+	return &driver.PullError{Image: image, Status: pullStatus(err), Message: message(err)}
+}
+
+// pullStatus finds out the HTTP status of a refusal. Engines pass a
+// registry's status on in some cases and hide it behind a 500, or a stream
+// that began well, in others; then only the text is left.
+func pullStatus(err error) int {
+	if reported, ok := errors.AsType[*jsonstream.Error](err); ok && reported.Code/100 == 4 {
+		return reported.Code
+	}
+	switch {
+	case errdefs.IsNotFound(err):
+		return http.StatusNotFound
+	case errdefs.IsUnauthorized(err):
+		return http.StatusUnauthorized
+	case errdefs.IsPermissionDenied(err):
+		return http.StatusForbidden
+	case errdefs.IsResourceExhausted(err):
+		return http.StatusTooManyRequests
+	case errdefs.IsInvalidArgument(err):
+		return http.StatusBadRequest
+	}
+	text := err.Error()
+	for _, hint := range []struct {
+		text   string
+		status int
+	}{
+		{"pull access denied", http.StatusNotFound},
+		{"manifest unknown", http.StatusNotFound},
+		{"not found", http.StatusNotFound},
+		{"unauthorized", http.StatusUnauthorized},
+		{"no basic auth credentials", http.StatusUnauthorized},
+	} {
+		if strings.Contains(text, hint.text) {
+			return hint.status
+		}
+	}
+	return 0
+}

@@ -1,0 +1,228 @@
+package docker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/docker"
+	"github.com/tinefn/tine/test/image"
+)
+
+// engineClient is for what drivers do not do.
+func engineClient(t *testing.T) *client.Client {
+	t.Helper()
+	engine, err := client.New(client.FromEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = engine.Close() })
+	return engine
+}
+
+// startRegistry runs a registry on loopback and returns its address. It skips
+// the test where no registry is installed.
+func startRegistry(t *testing.T) string {
+	t.Helper()
+	program, err := exec.LookPath("docker-registry")
+	if err != nil {
+		t.Skipf("needs the program docker-registry: %v", err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil { // the registry takes the port over
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	config := filepath.Join(dir, "config.yml")
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", dir, address)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command(program, "serve", config)
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Signal(syscall.SIGTERM)
+		_ = command.Wait()
+	})
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		response, err := http.Get("http://" + address + "/v2/")
+		if err == nil {
+			response.Body.Close()
+			http.DefaultClient.CloseIdleConnections()
+			return address
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the registry does not answer: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func TestImageIsPulledFromARegistryOnce(t *testing.T) {
+	local := image.TestFn(t)
+	address := startRegistry(t)
+	engine := engineClient(t)
+	ref := address + "/tine-test/pulled:1"
+	if _, err := engine.ImageTag(t.Context(), client.ImageTagOptions{Source: local, Target: ref}); err != nil {
+		t.Fatal(err)
+	}
+	untag := func() {
+		// The image itself stays: it has another name.
+		_, _ = engine.ImageRemove(context.WithoutCancel(t.Context()), ref, client.ImageRemoveOptions{})
+	}
+	t.Cleanup(untag)
+	push, err := engine.ImagePush(t.Context(), ref, client.ImagePushOptions{RegistryAuth: "e30="})
+	if err == nil {
+		err = push.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatalf("push: %v", err)
+	}
+	untag()
+	d := open(t, docker.Options{})
+	defer closeNow(t, d)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if err := d.EnsureImage(t.Context(), ref); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := engine.ImageInspect(t.Context(), ref); err != nil {
+		t.Errorf("after the pull: %v", err)
+	}
+
+	err = d.EnsureImage(t.Context(), address+"/tine-test/pulled:absent")
+	if refused, ok := errors.AsType[*driver.PullError](err); !ok || refused.Status != http.StatusNotFound {
+		t.Errorf("missing tag: %v", err)
+	} else if strings.Contains(refused.Message, "Error response") || !strings.Contains(refused.Message, "manifest") {
+		t.Errorf("missing tag: message %q", refused.Message)
+	}
+}
+
+func TestPullErrors(t *testing.T) {
+	image.NeedEngine(t)
+	release := make(chan struct{})
+	registry := listenRegistry(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.Contains(r.URL.Path, "/private/"):
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
+		case strings.Contains(r.URL.Path, "/hangs/"):
+			<-release
+		case strings.Contains(r.URL.Path, "/garbage/"):
+			fmt.Fprint(w, "garbage")
+		}
+	})
+	t.Cleanup(func() { close(release) })
+	d := open(t, docker.Options{PullTimeout: 2 * time.Second})
+	defer closeNow(t, d)
+	tests := map[string]struct {
+		image  string
+		status int
+	}{
+		"refused":       {image: registry + "/private/a:1", status: 401},
+		"garbage":       {image: registry + "/garbage/a:1", status: 0},
+		"dead registry": {image: "127.0.0.1:1/a/b:1", status: 0},
+		"invalid name":  {image: "UPPER/CASE", status: 400},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			err := d.EnsureImage(t.Context(), tt.image)
+			refused, ok := errors.AsType[*driver.PullError](err)
+			if !ok {
+				t.Fatalf("got %v", err)
+			}
+			if refused.Status != tt.status || refused.Image != tt.image {
+				t.Errorf("got status %d: %v", refused.Status, err)
+			}
+		})
+	}
+	t.Run("hanging registry", func(t *testing.T) {
+		err := d.EnsureImage(t.Context(), registry+"/hangs/a:1")
+		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, driver.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("caller who leaves", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		if err := d.EnsureImage(ctx, registry+"/hangs/b:1"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Second {
+			t.Errorf("got %v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// listenRegistry serves what pretends to be a registry on loopback.
+func listenRegistry(t *testing.T, handle http.HandlerFunc) (address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: handle}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(listener) })
+	t.Cleanup(func() {
+		_ = server.Close()
+		wg.Wait()
+	})
+	return listener.Addr().String()
+}
+
+func TestImageWithVolumesIsRefusedUnlessEnabled(t *testing.T) {
+	image.NeedEngine(t)
+	const ref = "tine-test/volume:1"
+	if err := image.Build(t.Context(), ref, map[string][]byte{"Dockerfile": []byte("FROM scratch\nCOPY a /a\nVOLUME /data\n"), "a": []byte("a")}); err != nil {
+		t.Fatal(err)
+	}
+	strict, lenient := open(t, docker.Options{}), open(t, docker.Options{EnableVolumes: true})
+	defer closeNow(t, strict)
+	defer closeNow(t, lenient)
+	if err := strict.EnsureImage(t.Context(), ref); !errors.Is(err, driver.ErrImageVolume) {
+		t.Errorf("got %v", err)
+	}
+	if err := lenient.EnsureImage(t.Context(), ref); err != nil {
+		t.Error(err)
+	}
+}
+
+func closeNow(t *testing.T, d *docker.Driver) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+	defer cancel()
+	if err := d.Close(ctx); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
+var counter atomic.Int64 // makes container names of one process unique
+
+func uniqueName() string {
+	return fmt.Sprintf("tine-test-%d-%d-%d", os.Getpid(), time.Now().UnixNano(), counter.Add(1))
+}

@@ -1,0 +1,122 @@
+// Package driver is the seam between Tine and a container engine. The pool
+// above decides when instances are made and ended; a driver only does what it
+// is told, and stays dumb.
+//
+// Terms: an image is the file system and defaults a container starts from; a
+// container is one set of isolated processes made from a [Spec]. A container
+// goes through these states, and a driver may assume that calls arrive in
+// this order:
+//
+//	Create ── Start ──┬── Freeze ── Thaw ──┬── Remove
+//	                  └────────◄───────────┘
+//
+// Remove is legal in every state and ends the container at once; Wait may run
+// beside all other calls. Implementations pass the suite in package drivertest.
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Errors that the pool tells apart. Drivers wrap them with what the engine said.
+var (
+	// ErrUnavailable: the engine does not answer, or not within the deadline
+	// that the driver sets for itself. Whether the operation happened is
+	// unknown. The engine may come back.
+	ErrUnavailable = errors.New("container engine is not available")
+
+	// ErrImageNotFound: the image vanished between EnsureImage and Create.
+	ErrImageNotFound = errors.New("image not found")
+
+	// ErrImageVolume: the image declares volumes and the driver is set to
+	// refuse such images.
+	ErrImageVolume = errors.New("image declares volumes")
+
+	// ErrSyslog: the engine could not reach the syslog server of the spec.
+	ErrSyslog = errors.New("syslog is not available")
+
+	// ErrGone: the container does not exist (any more).
+	ErrGone = errors.New("container is gone")
+)
+
+// PullError says that a registry, or the engine on its behalf, refused an image.
+type PullError struct {
+	Image   string
+	Status  int    // HTTP status of the refusal, 0 if there was none
+	Message string // what the engine or registry said, unwrapped
+}
+
+func (e *PullError) Error() string {
+	return fmt.Sprintf("Failed to pull image '%s': %s", e.Image, e.Message)
+}
+
+// Driver makes containers on one engine. It must be safe for concurrent use.
+// Every method returns by its own deadline also when the engine hangs; the
+// context can only shorten that.
+type Driver interface {
+	// Capabilities says what this engine can do. It does not change.
+	Capabilities() Capabilities
+
+	// EnsureImage makes the image available locally, pulling it if it must.
+	// Concurrent calls for one image share the work. Errors: *PullError,
+	// ErrImageVolume, ErrUnavailable, context errors.
+	EnsureImage(ctx context.Context, image string) error
+
+	// Create makes a container and does not start it. If it returns an error,
+	// nothing is left behind, as far as the engine answers.
+	Create(ctx context.Context, spec *Spec) (Container, error)
+
+	// Close releases the driver. Containers that still exist are removed.
+	Close(ctx context.Context) error
+}
+
+// Container is one container. Methods other than Wait are not called
+// concurrently, except that Remove may overtake any of them.
+type Container interface {
+	// ID is the engine's identifier, for logs.
+	ID() string
+
+	// Start runs the container's process and returns when it was started.
+	Start(ctx context.Context) error
+
+	// Wait blocks until the container's process ended, or ctx. It returns
+	// ErrGone for a container that was removed, and ErrUnavailable if the
+	// engine went away, in which case the caller waits again later.
+	Wait(ctx context.Context) (Exit, error)
+
+	// Freeze stops the container's processes without their knowledge; Thaw
+	// lets them go on. Only if Capabilities say so.
+	Freeze(ctx context.Context) error
+	Thaw(ctx context.Context) error
+
+	// Stop asks the process to end (SIGTERM) and kills it when the context
+	// ends or after the engine's shortest grace period.
+	Stop(ctx context.Context) error
+
+	// Remove kills what still runs and removes the container with all it
+	// owns. Removing a container that is gone already is a success.
+	Remove(ctx context.Context) error
+}
+
+// Capabilities describe an engine as data.
+type Capabilities struct {
+	Name    string // "docker", "fake"
+	Version string // of the engine, for logs
+	Freeze  bool   // Freeze and Thaw work
+	Pull    bool   // EnsureImage can fetch what is not local
+}
+
+// Exit says how a container's process ended.
+type Exit struct {
+	Code        int  // exit code; 128+n for signal n
+	OutOfMemory bool // the kernel killed it for its memory limit
+}
+
+func (e Exit) String() string {
+	if e.OutOfMemory {
+		return "out of memory, raise the function's memory"
+	}
+	return fmt.Sprintf("exit code %d", e.Code)
+}

@@ -1,0 +1,180 @@
+package drivertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tinefn/tine/driver"
+)
+
+// The tests of this file follow one container through its life.
+
+func exitCode(s *suite) {
+	d := s.driver()
+	for _, want := range []int{0, 7} {
+		c := s.start(d, s.spec("exit", fmt.Sprint(want)))
+		for range 2 { // asking again is legal
+			if got := s.wait(c); got != (driver.Exit{Code: want}) {
+				s.Errorf("exit %+v, want code %d", got, want)
+			}
+		}
+	}
+}
+
+func waitBeforeStart(s *suite) {
+	d := s.driver()
+	c := s.create(d, s.spec("exit", "3"))
+	ended := s.waiting(c)
+	s.must("start", c.Start(s.Context()))
+	if got := <-ended; got.err != nil || got.exit.Code != 3 {
+		s.Errorf("wait: %+v", got)
+	}
+}
+
+func waitContext(s *suite) {
+	d := s.driver()
+	c := s.start(d, s.spec("sleep"))
+	ctx, cancel := context.WithTimeout(s.Context(), 50*time.Millisecond)
+	defer cancel()
+	if exit, err := c.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		s.Errorf("wait: %+v, %v", exit, err)
+	}
+	cancelled, cancelNow := context.WithCancel(s.Context())
+	cancelNow()
+	if exit, err := c.Wait(cancelled); !errors.Is(err, context.Canceled) || errors.Is(err, driver.ErrUnavailable) {
+		s.Errorf("wait: %+v, %v", exit, err)
+	}
+	s.must("stop", c.Stop(s.Context()))
+	s.wait(c)
+}
+
+func stop(s *suite) {
+	d := s.driver()
+	c := s.start(d, s.spec("sleep"))
+	s.must("stop", c.Stop(s.Context()))
+	if exit := s.wait(c); exit.Code == 0 || exit.OutOfMemory {
+		s.Errorf("exit %+v of a process that was ended", exit)
+	}
+	s.must("stop what has ended", c.Stop(s.Context()))
+}
+
+// The memory limit is there because a process that was stopped must not be
+// taken for one that had too little memory.
+func stopDeaf(s *suite) {
+	d := s.driver()
+	spec := s.spec("deaf")
+	spec.Limits.MemoryBytes = 64 << 20
+	c := s.start(d, spec)
+	s.must("stop", c.Stop(s.Context()))
+	if exit := s.wait(c); exit != (driver.Exit{Code: 137}) {
+		s.Errorf("exit %+v, want 137", exit)
+	}
+}
+
+func stopContext(s *suite) {
+	d := s.driver()
+	c := s.start(d, s.spec("deaf"))
+	ctx, cancel := context.WithTimeout(s.Context(), 100*time.Millisecond)
+	defer cancel()
+	s.must("stop", c.Stop(ctx))
+	if exit := s.wait(c); exit != (driver.Exit{Code: 137}) {
+		s.Errorf("exit %+v, want 137", exit)
+	}
+}
+
+func removeRunning(s *suite) {
+	d := s.driver()
+	c := s.start(d, s.spec("deaf"))
+	ended := s.waiting(c)
+	s.must("remove", c.Remove(s.Context()))
+	if got := <-ended; got.err != nil && !errors.Is(got.err, driver.ErrGone) {
+		s.Errorf("wait: %v", got.err)
+	} else if got.err == nil && got.exit.Code == 0 {
+		s.Error("wait: a process that was killed has status 0")
+	}
+	if _, err := c.Wait(s.Context()); !errors.Is(err, driver.ErrGone) {
+		s.Errorf("wait after removal: %v", err)
+	}
+}
+
+func removeBeforeStart(s *suite) {
+	d := s.driver()
+	c := s.create(d, s.spec("sleep"))
+	ended := s.waiting(c)
+	s.must("remove", c.Remove(s.Context()))
+	if got := <-ended; !errors.Is(got.err, driver.ErrGone) {
+		s.Errorf("wait: %+v", got)
+	}
+	if err := c.Start(s.Context()); !errors.Is(err, driver.ErrGone) {
+		s.Errorf("start after removal: %v", err)
+	}
+}
+
+func removeTwice(s *suite) {
+	d := s.driver()
+	c := s.start(d, s.spec("exit", "0"))
+	s.wait(c)
+	s.must("remove", c.Remove(s.Context()))
+	s.must("remove again", c.Remove(s.Context()))
+}
+
+func removeFrozen(s *suite) {
+	d := s.driver()
+	if !d.Capabilities().Freeze {
+		s.Skip("the engine cannot freeze")
+	}
+	c := s.start(d, s.spec("sleep"))
+	s.must("freeze", c.Freeze(s.Context()))
+	s.must("remove", c.Remove(s.Context()))
+}
+
+func freeze(s *suite) {
+	d := s.driver()
+	if !d.Capabilities().Freeze {
+		s.Skip("the engine cannot freeze")
+	}
+	c := s.start(d, s.spec("sleep"))
+	for range 3 {
+		s.must("freeze", c.Freeze(s.Context()))
+		s.must("thaw", c.Thaw(s.Context()))
+	}
+	ctx, cancel := context.WithTimeout(s.Context(), 50*time.Millisecond)
+	defer cancel()
+	if exit, err := c.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		s.Errorf("wait: %+v, %v", exit, err)
+	}
+	s.must("stop", c.Stop(s.Context()))
+	s.wait(c)
+}
+
+func output(s *suite) {
+	d := s.driver()
+	var written lockedBuffer
+	spec := s.spec("print", "to stdout", "to stderr")
+	spec.Output = &written
+	c := s.start(d, spec)
+	s.wait(c)
+	s.must("remove", c.Remove(s.Context()))
+	for _, want := range []string{"to stdout\n", "to stderr\n"} {
+		if !strings.Contains(written.String(), want) {
+			s.Errorf("output %q lacks %q", written.String(), want)
+		}
+	}
+}
+
+func environment(s *suite) {
+	d := s.driver()
+	var written lockedBuffer
+	spec := s.spec("env", "COLOUR")
+	spec.Env = []string{"COLOUR=blue = green", "OTHER=1"}
+	spec.Output = &written
+	c := s.start(d, spec)
+	s.wait(c)
+	s.must("remove", c.Remove(s.Context()))
+	if got, want := written.String(), "blue = green\n"; got != want {
+		s.Errorf("output %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,70 @@
+package driver
+
+import "io"
+
+// SocketMountPath is where a function's container sees its socket directory.
+// Source: the function container contract; function kits get it by FN_LISTENER.
+const SocketMountPath = "/tmp/iofs"
+
+// Spec is everything a driver needs to make one container. It is data: a
+// driver that wraps another changes a copy before it hands it on.
+type Spec struct {
+	ID    string // unique name of the container, [A-Za-z0-9_.-]+
+	Image string
+
+	Env     []string // KEY=value
+	Command []string // replaces the image's; empty keeps it
+	Labels  map[string]string
+
+	// SocketDir is the directory, as the server sees it, that the container
+	// gets at SocketMountPath, writable. Empty: none.
+	SocketDir string
+
+	Limits   Limits
+	Security Security
+	Hostname string  // empty: the engine's choice
+	Syslog   *Syslog // nil: the engine keeps no log
+
+	// Output receives the process's standard output and error, line order as
+	// far as the engine keeps it, from one goroutine at a time. It is not
+	// written to after Remove returned. Nil: discarded.
+	Output io.Writer
+
+	// Extensions is the call's side data, for drivers that wrap another.
+	Extensions map[string]string
+}
+
+// Limits bound what a container may use. Zero means no limit, unless said
+// otherwise.
+type Limits struct {
+	MemoryBytes int64 // memory and swap together: a container never swaps
+	MilliCPU    int64 // 1000 is one processor
+	Processes   int64
+	DiskMiB     int64 // writable layer, where the engine's storage can limit it
+
+	OpenFiles         int64 // rlimit nofile, soft and hard; likewise the next three
+	LockedMemoryBytes int64
+	PendingSignals    int64
+	MessageQueueBytes int64
+
+	TmpMiB    int64 // size of the tmpfs at /tmp, 0: the kernel's default
+	TmpInodes int64 // only used if TmpMiB is set
+}
+
+// Security is how far a container is fenced in.
+type Security struct {
+	Unprivileged bool // user 1000:1000, no capabilities, no new privileges
+	ReadOnlyRoot bool // root file system read-only, tmpfs at /tmp
+	Init         bool // a small init reaps zombies as process 1
+	NoNetwork    bool // loopback only
+}
+
+// UnprivilegedUser is the user and group of unprivileged containers.
+const UnprivilegedUser = "1000:1000"
+
+// Syslog sends a container's output to a syslog server, in RFC 5424 form with
+// facility user.
+type Syslog struct {
+	Address string // udp://host:port, tcp://…, unix://…, unixgram://…, tcp+tls://…
+	Tag     string
+}

@@ -1,0 +1,89 @@
+// Package catalog finds the definitions that a call needs. It remembers them
+// for a short time and asks its source once for many callers.
+package catalog
+
+import (
+	"context"
+	"time"
+
+	"github.com/tinefn/tine/model"
+)
+
+// DefaultTTL is how long a definition is used without asking again: what Fn
+// promises for changes to reach invocations.
+const DefaultTTL = 5 * time.Second
+
+// Source is where definitions come from: a store, or another node.
+type Source interface {
+	AppByID(ctx context.Context, id string) (*model.App, error)
+	AppIDByName(ctx context.Context, name string) (string, error)
+	FnByID(ctx context.Context, id string) (*model.Fn, error)
+	TriggerBySource(ctx context.Context, appID, triggerType, source string) (*model.Trigger, error)
+}
+
+// Target is what a call is about. Its parts are shared and must not be changed.
+type Target struct {
+	App     *model.App
+	Fn      *model.Fn
+	Trigger *model.Trigger // nil for a direct invocation
+}
+
+// Catalog looks targets up. It is safe for concurrent use.
+type Catalog struct {
+	source   Source
+	apps     *cache[string, *model.App]
+	appIDs   *cache[string, string]
+	fns      *cache[string, *model.Fn]
+	triggers *cache[triggerKey, *model.Trigger]
+}
+
+type triggerKey struct{ appID, triggerType, source string }
+
+// New returns a catalog that remembers what source says for ttl.
+func New(source Source, ttl time.Duration) *Catalog {
+	return &Catalog{
+		source: source,
+		apps:   newCache(ttl, source.AppByID),
+		appIDs: newCache(ttl, source.AppIDByName),
+		fns:    newCache(ttl, source.FnByID),
+		triggers: newCache(ttl, func(ctx context.Context, key triggerKey) (*model.Trigger, error) {
+			return source.TriggerBySource(ctx, key.appID, key.triggerType, key.source)
+		}),
+	}
+}
+
+// ByFnID returns the target of a direct invocation. Errors: ErrFnNotFound,
+// ErrAppNotFound, and the source's.
+func (c *Catalog) ByFnID(ctx context.Context, fnID string) (Target, error) {
+	fn, err := c.fns.get(ctx, fnID)
+	if err != nil {
+		return Target{}, err
+	}
+	app, err := c.apps.get(ctx, fn.AppID)
+	if err != nil {
+		return Target{}, err
+	}
+	return Target{App: app, Fn: fn}, nil
+}
+
+// ByHTTPSource returns the target of an HTTP trigger. Errors: ErrAppNotFound,
+// ErrTriggerNotFound, ErrFnNotFound, and the source's.
+func (c *Catalog) ByHTTPSource(ctx context.Context, appName, source string) (Target, error) {
+	appID, err := c.appIDs.get(ctx, appName)
+	if err != nil {
+		return Target{}, err
+	}
+	app, err := c.apps.get(ctx, appID)
+	if err != nil {
+		return Target{}, err
+	}
+	trigger, err := c.triggers.get(ctx, triggerKey{appID, model.TriggerTypeHTTP, source})
+	if err != nil {
+		return Target{}, err
+	}
+	fn, err := c.fns.get(ctx, trigger.FnID)
+	if err != nil {
+		return Target{}, err
+	}
+	return Target{App: app, Fn: fn, Trigger: trigger}, nil
+}

@@ -1,0 +1,201 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Forms that several settings share.
+const (
+	formBytes    = "whole number of bytes from 0"
+	formDuration = "duration like 500ms, 30s or 2m, or whole seconds"
+	formMillis   = "whole number of milliseconds, negative for no limit"
+	formBool     = "true or false"
+)
+
+func text(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		*field(c) = value
+		return nil
+	}
+}
+
+// list accepts commas and white space between the items.
+func list(field func(*Config) *[]string) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		*field(c) = strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
+		return nil
+	}
+}
+
+func whole(set func(*Config, int64)) func(*Config, string) error { return number(0, set) }
+
+func positive(set func(*Config, int64)) func(*Config, string) error { return number(1, set) }
+
+func number(least int64, set func(*Config, int64)) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+		if err != nil {
+			return errors.New("it is not a whole number")
+		}
+		if n < least {
+			return fmt.Errorf("it is below %d", least)
+		}
+		set(c, n)
+		return nil
+	}
+}
+
+func boolean(set func(*Config, bool)) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		b, err := strconv.ParseBool(strings.TrimSpace(value))
+		if err != nil {
+			return errors.New("it is neither true nor false")
+		}
+		set(c, b)
+		return nil
+	}
+}
+
+func duration(field func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		d, err := parseDuration(strings.TrimSpace(value))
+		if err != nil {
+			return err
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+func parseDuration(value string) (time.Duration, error) {
+	d, err := time.ParseDuration(value)
+	if seconds, numErr := strconv.ParseInt(value, 10, 64); numErr == nil {
+		if seconds > math.MaxInt64/int64(time.Second) {
+			return 0, errors.New("it is too long")
+		}
+		d, err = time.Duration(seconds)*time.Second, nil
+	}
+	if err != nil {
+		return 0, errors.New("it is not a duration")
+	}
+	if d < 0 {
+		return 0, errors.New("it is negative")
+	}
+	return d, nil
+}
+
+// millis accepts milliseconds; a negative number, or one too large for a
+// duration, means no limit, which is 0 here.
+func millis(field func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		value = strings.TrimSpace(value)
+		n, err := strconv.ParseInt(value, 10, 64)
+		if errors.Is(err, strconv.ErrRange) {
+			n, err = -1, nil
+		}
+		if err != nil {
+			return errors.New("it is not a whole number")
+		}
+		d := time.Duration(0)
+		switch {
+		case n == 0:
+			d = time.Nanosecond // no time at all, unlike no limit
+		case n > 0 && n <= math.MaxInt64/int64(time.Millisecond):
+			d = time.Duration(n) * time.Millisecond
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+func nodeType(c *Config, value string) error {
+	switch value {
+	case NodeFull, NodeAPI:
+		c.NodeType = value
+		return nil
+	case "lb", "pure-runner":
+		return errors.New("this version has no such nodes yet")
+	}
+	return errors.New("there is no such node type")
+}
+
+func port(c *Config, value string) error {
+	n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 16)
+	if err != nil {
+		return errors.New("it is not a port")
+	}
+	c.HTTP.Port = int(n)
+	return nil
+}
+
+func publicURL(c *Config, value string) error {
+	u, err := url.Parse(value)
+	if value != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		return errors.New("it is not an http or https URL")
+	}
+	c.HTTP.PublicURL = value
+	return nil
+}
+
+func driverName(c *Config, value string) error {
+	switch value {
+	case "auto", "docker":
+		c.Engine.Driver = value
+		return nil
+	case "native":
+		return errors.New("this version has no such driver yet")
+	}
+	return errors.New("there is no such driver")
+}
+
+// warning is an error that does not keep the server from starting: the
+// setting's default is used.
+type warning struct{ error }
+
+func logFormat(c *Config, value string) error {
+	value = strings.ToLower(value)
+	if !slices.Contains([]string{"text", "json"}, value) {
+		return warning{errors.New("there is no such format")}
+	}
+	c.Log.Format = value
+	return nil
+}
+
+// logLevels are the words that Fn knows. Levels beyond slog's own are the
+// nearest one, trace is below debug.
+var logLevels = map[string]slog.Level{
+	"panic": slog.LevelError, "fatal": slog.LevelError, "error": slog.LevelError,
+	"warn": slog.LevelWarn, "warning": slog.LevelWarn, "info": slog.LevelInfo,
+	"debug": slog.LevelDebug, "trace": slog.LevelDebug - 4,
+}
+
+func logLevel(c *Config, value string) error {
+	level, ok := logLevels[strings.ToLower(value)]
+	if !ok {
+		return warning{errors.New("there is no such level")}
+	}
+	c.Log.Level = level
+	return nil
+}
+
+func logDest(c *Config, value string) error {
+	u, err := url.Parse(value)
+	switch {
+	case value == "stderr":
+	case err == nil && u.Scheme == "file" && u.Path != "":
+	case err == nil && (u.Scheme == "udp" || u.Scheme == "tcp"):
+		return warning{errors.New("this version cannot log to syslog yet")}
+	default:
+		return warning{errors.New("it is no place for a log")}
+	}
+	c.Log.Dest = value
+	return nil
+}

@@ -1,0 +1,112 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"github.com/tinefn/tine/model"
+)
+
+// retryAfterSeconds is how long a client should leave a busy server alone.
+const retryAfterSeconds = 15
+
+// panicError is a panic of a handler on its way to the log.
+type panicError struct {
+	cause any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.cause) }
+
+// WriteError answers a request that failed with {"message":"..."} and the
+// status of the first kind in err's chain. Failures of the platform are logged
+// with their cause, which the client does not see.
+//
+// For a client that has left it sends nothing but the status 444, for metrics.
+// A cancellation counts as that only if the request itself was cancelled or err
+// says so by its kind.
+func WriteError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
+	log = loggerOrDiscard(log)
+	d := describe(r, err)
+	if d.Kind == model.ErrClientCanceled {
+		logFailure(log, r, slog.LevelDebug, "client left", err)
+		w.WriteHeader(d.Status)
+		return
+	}
+	switch {
+	case d.Kind == model.ErrServerBusy:
+		logFailure(log, r, slog.LevelInfo, "server busy", err)
+	case d.IsServerFault():
+		logFailure(log, r, slog.LevelError, "request failed", err)
+	}
+
+	header := w.Header()
+	// What a handler said about a body that will not come would spoil this one.
+	for _, name := range []string{"Content-Encoding", "Content-Range", "Etag", "Last-Modified", "Trailer", "Transfer-Encoding"} {
+		header.Del(name)
+	}
+	if d.Kind == model.ErrServerBusy {
+		header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
+	}
+	if bodyIsLost(d.Kind) && r.ProtoMajor == 1 {
+		header.Set("Connection", "close")
+	}
+	body, err := encode(struct {
+		Message string `json:"message"`
+	}{d.Text})
+	if err != nil { // cannot happen: any string has a JSON form
+		panic(err)
+	}
+	writeBody(w, d.Status, append(body, '\n')) //nolint:errcheck // the client is gone, there is nobody to tell
+}
+
+// describe is model.Describe with the knowledge of whether the client is there.
+func describe(r *http.Request, err error) model.Description {
+	d := model.Describe(err)
+	left := errors.Is(r.Context().Err(), context.Canceled)
+	switch {
+	case d.Kind == model.ErrInternal && left && !isPanic(err):
+		// Databases and engines rarely say that it was the context that ended them.
+		return model.Describe(model.ErrClientCanceled)
+	case d.Kind == model.ErrClientCanceled && !left && !errors.Is(err, model.ErrClientCanceled):
+		return model.Describe(model.ErrInternal)
+	}
+	return d
+}
+
+func isPanic(err error) bool {
+	_, ok := errors.AsType[*panicError](err)
+	return ok
+}
+
+// bodyIsLost says that the rest of the request is not worth waiting for, so the
+// connection cannot carry another one.
+func bodyIsLost(kind model.Kind) bool {
+	return kind == model.ErrContentLengthTooLarge || kind == model.ErrRequestTooLarge || kind == model.ErrRequestTimeout
+}
+
+// blameBodyTimeout replaces an error that is only a consequence of a body that
+// did not arrive: the server cancels a request's context when reading from its
+// connection fails.
+func blameBodyTimeout(err error) error {
+	if kind := model.Describe(err).Kind; kind == model.ErrInternal || kind == model.ErrClientCanceled {
+		return fmt.Errorf("%w: %w", model.ErrRequestTimeout, err)
+	}
+	return err
+}
+
+func logFailure(log *slog.Logger, r *http.Request, level slog.Level, message string, err error) {
+	attrs := []slog.Attr{
+		slog.String("method", r.Method),
+		slog.String("path", r.URL.Path),
+		slog.Any("error", err),
+	}
+	if p, ok := errors.AsType[*panicError](err); ok {
+		attrs = append(attrs, slog.String("stack", string(p.stack)))
+	}
+	log.LogAttrs(r.Context(), level, message, attrs...)
+}

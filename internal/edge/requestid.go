@@ -1,0 +1,74 @@
+package edge
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	"github.com/tinefn/tine/model"
+)
+
+// requestIDAttr is the log attribute of a request's identifier.
+const requestIDAttr = "fn_request_id"
+
+// maxRequestIDBytes bounds what a client can put into every log line.
+const maxRequestIDBytes = 128
+
+type requestIDKey struct{}
+
+// RequestID returns the identifier of the request that ctx belongs to, or "".
+func RequestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
+
+// withRequestID returns a copy of r, with an identifier in its context if the
+// router is set up for them: the client's own if it is presentable, else a new one.
+func (rt *Router) withRequestID(r *http.Request) *http.Request {
+	ctx := r.Context()
+	if rt.requestIDHeader != "" {
+		id := r.Header.Get(rt.requestIDHeader)
+		if !isRequestID(id) {
+			id = model.NewID()
+		}
+		ctx = context.WithValue(ctx, requestIDKey{}, id)
+	}
+	return r.WithContext(ctx)
+}
+
+// isRequestID accepts printable ASCII, so that an identifier stays within its
+// log line.
+func isRequestID(id string) bool {
+	for i := range len(id) {
+		if id[i] < ' ' || id[i] > '~' {
+			return false
+		}
+	}
+	return id != "" && len(id) <= maxRequestIDBytes
+}
+
+// LogHandler returns a handler that adds the request's identifier to records
+// whose context carries one, and passes them on to next.
+func LogHandler(next slog.Handler) slog.Handler { return logHandler{next} }
+
+type logHandler struct{ next slog.Handler }
+
+func (h logHandler) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.next.Enabled(ctx, level)
+}
+
+func (h logHandler) Handle(ctx context.Context, record slog.Record) error {
+	if id := RequestID(ctx); id != "" {
+		record = record.Clone()
+		record.AddAttrs(slog.String(requestIDAttr, id))
+	}
+	return h.next.Handle(ctx, record)
+}
+
+func (h logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return logHandler{h.next.WithAttrs(attrs)}
+}
+
+func (h logHandler) WithGroup(name string) slog.Handler {
+	return logHandler{h.next.WithGroup(name)}
+}

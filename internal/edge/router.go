@@ -1,0 +1,251 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/tinefn/tine/model"
+)
+
+// Options says what a [Router] does around its handlers. The zero value is
+// usable: no limits, no CORS, no request identifiers, no log.
+type Options struct {
+	Logger *slog.Logger
+
+	// MaxRequestBytes limits every request body; 0 is no limit.
+	MaxRequestBytes int64
+	// BodyReadTimeout limits the time that the server waits for a request's
+	// body, counting only the time that a handler spends in Read; 0 is no limit.
+	BodyReadTimeout time.Duration
+
+	// CORSOrigins switches CORS on. A first entry "*" allows all origins, else
+	// every entry is an origin with the scheme http or https.
+	CORSOrigins []string
+	// CORSHeaders are the request headers that browsers may send; empty is
+	// Origin, Content-Length and Content-Type.
+	CORSHeaders []string
+
+	// RequestIDHeader is the request header that may carry an identifier for
+	// the log; empty switches request identifiers off.
+	RequestIDHeader string
+}
+
+// Handler serves one request. An error that it returns before it has started
+// its response becomes an error response; after that, the connection is cut so
+// that the client does not take what it got for the whole.
+type Handler func(w http.ResponseWriter, r *http.Request) error
+
+// Route is a registered route. Method "*" stands for every method.
+type Route struct {
+	Method, Pattern string
+}
+
+// methods are what a route registered with method "*" serves.
+var methods = []string{
+	http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodHead,
+	http.MethodOptions, http.MethodDelete, http.MethodConnect, http.MethodTrace,
+}
+
+// Router serves HTTP requests by the handlers registered with it. Register all
+// of them before the first request; after that it is safe for concurrent use.
+type Router struct {
+	log             *slog.Logger
+	maxRequestBytes int64
+	bodyReadTimeout time.Duration
+	cors            *cors // nil: off
+	requestIDHeader string
+
+	tree     *chi.Mux // finds patterns; never serves
+	handlers map[Route]Handler
+	routes   []Route
+}
+
+// NewRouter returns a router without routes. It fails if a CORS origin is not
+// an http or https origin.
+func NewRouter(opts Options) (*Router, error) {
+	c, err := newCORS(opts.CORSOrigins, opts.CORSHeaders)
+	if err != nil {
+		return nil, err
+	}
+	return &Router{
+		log:             loggerOrDiscard(opts.Logger),
+		maxRequestBytes: opts.MaxRequestBytes,
+		bodyReadTimeout: opts.BodyReadTimeout,
+		cors:            c,
+		requestIDHeader: opts.RequestIDHeader,
+		tree:            chi.NewRouter(),
+		handlers:        make(map[Route]Handler),
+	}, nil
+}
+
+// Handle registers h for a method and a pattern such as "/v2/apps/{app_id}" or
+// "/t/{app_name}/*". A parameter matches one non-empty path segment, "*" any
+// rest. Method "*" registers h for every method. Like http.ServeMux it panics
+// if the pattern is malformed or already taken.
+func (rt *Router) Handle(method, pattern string, h Handler) {
+	served := []string{method}
+	if method == "*" {
+		served = methods
+	}
+	for _, m := range served {
+		route := Route{m, pattern}
+		if rt.handlers[route] != nil {
+			panic(fmt.Sprintf("edge: %s %s is registered twice", m, pattern))
+		}
+		rt.handlers[route] = h
+		rt.tree.Method(m, pattern, http.NotFoundHandler())
+	}
+	rt.routes = append(rt.routes, Route{method, pattern})
+}
+
+// Routes returns what was registered, in that order.
+func (rt *Router) Routes() []Route { return slices.Clone(rt.routes) }
+
+// Param returns the decoded value of a path parameter of the matched route. The
+// name "*" gives the rest that a trailing "*" matched, without the slash that
+// separates it from what is before.
+func Param(r *http.Request, name string) string { return r.PathValue(name) }
+
+// RoutePattern returns the pattern that the router matched, or "" if there was
+// none. Handlers around a Router can use it after the Router has returned.
+func RoutePattern(r *http.Request) string { return r.Pattern }
+
+// ServeHTTP serves one request.
+func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	pattern, params := rt.match(r.Method, r.URL.Path)
+	r.Pattern = pattern
+	for _, p := range params {
+		r.SetPathValue(p.name, p.value)
+	}
+
+	// A copy keeps changes to body and context from handlers around the router.
+	req := rt.withRequestID(r)
+	resp := &response{ResponseWriter: w}
+	body := rt.limitBody(resp, req)
+	if body != nil {
+		defer body.finish()
+	}
+
+	err := rt.run(resp, req)
+	if err == nil {
+		return
+	}
+	if body != nil && body.expired() {
+		err = blameBodyTimeout(err)
+	}
+	if resp.started {
+		rt.logCut(resp, req, err)
+		panic(http.ErrAbortHandler)
+	}
+	WriteError(resp, req, rt.log, err)
+}
+
+// run takes the request through the chain and turns a panic into an error.
+func (rt *Router) run(w http.ResponseWriter, r *http.Request) (err error) {
+	defer func() {
+		cause := recover()
+		if cause == nil {
+			return
+		}
+		if abort, ok := cause.(error); ok && errors.Is(abort, http.ErrAbortHandler) {
+			panic(http.ErrAbortHandler)
+		}
+		err = &panicError{cause: cause, stack: debug.Stack()}
+	}()
+	if rt.cors != nil && rt.cors.answer(w, r) {
+		return nil
+	}
+	if err := rt.checkContentLength(r); err != nil {
+		return err
+	}
+	if r.Pattern == "" {
+		return rt.noRoute(w, r)
+	}
+	return rt.handlers[Route{r.Method, r.Pattern}](w, r)
+}
+
+type param struct{ name, value string }
+
+// match finds the route of a decoded path. The tree would let a parameter
+// match nothing between two slashes; this does not.
+func (rt *Router) match(method, path string) (pattern string, params []param) {
+	if !strings.HasPrefix(path, "/") {
+		return "", nil
+	}
+	found := chi.NewRouteContext()
+	pattern = rt.tree.Find(found, method, path)
+	if pattern == "" {
+		return "", nil
+	}
+	for i, name := range found.URLParams.Keys {
+		value := found.URLParams.Values[i]
+		if value == "" && name != "*" {
+			return "", nil
+		}
+		params = append(params, param{name, value})
+	}
+	return pattern, params
+}
+
+// noRoute answers a request whose method and path match no route.
+func (rt *Router) noRoute(w http.ResponseWriter, r *http.Request) error {
+	path := r.URL.Path
+	if target, ok := rt.slashTwin(r.Method, path); ok {
+		// Escaping the decoded path again keeps everything that a browser could
+		// take for another host, a query or a header out of the location.
+		location := url.URL{Path: target, RawQuery: r.URL.RawQuery}
+		w.Header().Set("Location", location.String())
+		status := http.StatusTemporaryRedirect
+		if r.Method == http.MethodGet {
+			status = http.StatusMovedPermanently
+		}
+		w.WriteHeader(status)
+		return nil
+	}
+	for _, m := range methods {
+		if pattern, _ := rt.match(m, path); pattern != "" {
+			return model.Errorf(model.ErrMethodNotAllowed, "Method not allowed: %s %s", r.Method, path)
+		}
+	}
+	return model.Errorf(model.ErrPathNotFound, "Path not found: %s %s", r.Method, path)
+}
+
+// slashTwin returns the path with its trailing slash removed or one added, if
+// that has a route. Two leading slashes name a host when they are in a
+// location, so such a path has no twin.
+func (rt *Router) slashTwin(method, path string) (string, bool) {
+	if path == "/" || !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") {
+		return "", false
+	}
+	twin, removed := strings.CutSuffix(path, "/")
+	if !removed {
+		twin += "/"
+	}
+	pattern, _ := rt.match(method, twin)
+	return twin, pattern != ""
+}
+
+// logCut reports a response that ends early through no fault of the client.
+func (rt *Router) logCut(resp *response, r *http.Request, err error) {
+	level := slog.LevelError
+	if resp.broken || r.Context().Err() != nil || !model.Describe(err).IsServerFault() {
+		level = slog.LevelDebug
+	}
+	logFailure(rt.log, r, level, "response cut short", err)
+}
+
+func loggerOrDiscard(log *slog.Logger) *slog.Logger {
+	if log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return log
+}

@@ -1,0 +1,108 @@
+// Package gateway turns HTTP requests into calls and the functions' answers
+// into HTTP responses: POST /invoke/{fn_id} and /t/{app_name}/{source}.
+//
+// Read invoke.go first: the way of a direct invocation. trigger.go adds the
+// encapsulation of HTTP in a call, detached.go calls that nobody waits for,
+// and response.go sends an answer to the client.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tinefn/tine/internal/catalog"
+	"github.com/tinefn/tine/internal/edge"
+	"github.com/tinefn/tine/invoke"
+)
+
+// Options configures a [Gateway].
+type Options struct {
+	Catalog *catalog.Catalog
+	Invoker invoke.Invoker
+	Logger  *slog.Logger
+
+	MaxDetachedBytes int64 // of a detached call's body, which is held in memory
+}
+
+// Gateway serves invocations. Close ends it.
+type Gateway struct {
+	opts Options
+
+	detached sync.WaitGroup     // calls that nobody waits for
+	ctx      context.Context    // of those calls
+	cancel   context.CancelFunc // ends them
+}
+
+// New returns a gateway.
+func New(opts Options) *Gateway {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Gateway{opts: opts, ctx: ctx, cancel: cancel}
+}
+
+// Register adds the gateway's routes.
+func (g *Gateway) Register(router *edge.Router) {
+	router.Handle(http.MethodPost, "/invoke/{fn_id}", g.invoke)
+	router.Handle("*", "/t/{app_name}", g.trigger)
+	router.Handle("*", "/t/{app_name}/*", g.trigger)
+}
+
+// Close waits for detached calls until ctx ends, and gives the rest up. No
+// request may be in progress.
+func (g *Gateway) Close(ctx context.Context) error {
+	ended := make(chan struct{})
+	go func() {
+		g.detached.Wait()
+		close(ended)
+	}()
+	defer g.cancel()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		g.cancel()
+		<-ended
+		return errors.New("detached calls were still running when the shutdown deadline passed")
+	}
+}
+
+// clientBody is a request's body that can be given up from another goroutine:
+// closing the server's own body would wait for a read in progress.
+type clientBody struct {
+	read  func([]byte) (int, error)
+	conn  *http.ResponseController
+	ended atomic.Bool // read has returned an error, usually io.EOF
+}
+
+func newClientBody(w http.ResponseWriter, r *http.Request) *clientBody {
+	return &clientBody{read: r.Body.Read, conn: http.NewResponseController(w)}
+}
+
+func (b *clientBody) Read(p []byte) (int, error) {
+	n, err := b.read(p)
+	if err != nil {
+		b.ended.Store(true)
+	}
+	return n, err
+}
+
+// Close makes a Read in progress and all later ones fail. It leaves a body
+// alone that was read to its end: the connection may carry another request.
+func (b *clientBody) Close() error {
+	if b.ended.Load() {
+		return nil
+	}
+	return ignoreUnsupported(b.conn.SetReadDeadline(time.Unix(1, 0)))
+}
+
+// ignoreUnsupported drops the error of writers that have no connection.
+func ignoreUnsupported(err error) error {
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,208 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/internal/capacity"
+	"github.com/tinefn/tine/internal/sockdir"
+	"github.com/tinefn/tine/model"
+)
+
+// Spec is what instances are launched from. It is immutable: any change of a
+// definition that a container could notice gives a spec with another key.
+type Spec struct {
+	Key         string      // equal keys mean interchangeable instances
+	AppID, FnID string      // for logs and errors
+	Container   driver.Spec // ID, SocketDir and Output are filled in per instance
+	Need        capacity.Amount
+	IdleTimeout time.Duration
+
+	// Output, if set, makes the sink of one instance's output.
+	Output func(instanceID string) OutputSink
+}
+
+// OutputSink receives an instance's output and is closed when it ended.
+type OutputSink = io.WriteCloser
+
+// Sockets makes a socket directory; see package sockdir.
+type Sockets func() (SocketDir, error)
+
+// SocketDir is one instance's socket directory.
+type SocketDir interface {
+	EnginePath() string
+	Ready() <-chan struct{}
+	Open() (*sockdir.Socket, error)
+	Remove() error
+}
+
+// Launches that fail while the function has other instances are not repeated
+// at once: the waiters are served by those, and the engine is left in peace.
+const (
+	firstLaunchBackoff = 100 * time.Millisecond
+	lastLaunchBackoff  = 10 * time.Second
+)
+
+// prepareLocked makes sure of the image before any capacity is reserved, once
+// per group: a pull may take minutes.
+func (p *Pool) prepareLocked(g *group) {
+	g.preparing = true
+	began := time.Now()
+	p.wg.Go(func() {
+		err := p.opts.Driver.EnsureImage(p.ctx, g.spec.Container.Image)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		g.preparing = false
+		if err != nil {
+			p.log.Warn("image is not available", slog.String("fn_id", g.spec.FnID), slog.String("image", g.spec.Container.Image), slog.Any("error", err))
+			g.failBefore(began, imageError(err))
+		} else {
+			g.imageReady = true
+		}
+		p.fillLocked()
+		p.dropIfUnusedLocked(g)
+	})
+}
+
+// launchLocked starts one instance for g. Its capacity is reserved already.
+func (p *Pool) launchLocked(g *group) {
+	g.launching++
+	began := time.Now()
+	inst := &Instance{ID: model.NewID(), group: g, exited: make(chan struct{})}
+	inst.log = p.log.With(slog.String("fn_id", g.spec.FnID), slog.String("container_id", inst.ID))
+	p.wg.Go(func() {
+		err := p.start(inst)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		g.launching--
+		if err != nil {
+			inst.log.Warn("launch failed", slog.String("image", g.spec.Container.Image), slog.Any("error", err))
+			p.launchFailedLocked(g, began, err)
+			p.endLocked(inst, "launch failed")
+			p.fillLocked()
+			return
+		}
+		inst.log.Debug("instance ready", slog.Duration("took", time.Since(began)))
+		g.failures = 0
+		g.all[inst] = struct{}{}
+		inst.readySince = time.Now()
+		inst.setState(Busy) // as if its launcher held it
+		p.busy++
+		p.putBackLocked(inst)
+	})
+}
+
+// launchFailedLocked tells those who waited for the launch. Where other
+// instances live or are under way, waiters are left to them; the last launch
+// to fail answers for all who waited since before it began.
+func (p *Pool) launchFailedLocked(g *group, began time.Time, err error) {
+	if errors.Is(err, driver.ErrImageNotFound) {
+		g.imageReady = false
+	}
+	if g.hasNone() {
+		g.failBefore(began, launchError(err))
+		return
+	}
+	backoff := min(firstLaunchBackoff<<min(g.failures, 10), lastLaunchBackoff)
+	g.failures++
+	g.notBefore = time.Now().Add(backoff)
+	p.wg.Go(func() {
+		if p.pause(backoff) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.fillLocked()
+		}
+	})
+}
+
+// start makes and starts the container and waits until it listens. On an
+// error, what was made stays in inst for remove.
+func (p *Pool) start(inst *Instance) error {
+	spec := inst.group.spec
+	dir, err := p.opts.Sockets()
+	if err != nil {
+		return err
+	}
+	inst.dir = dir
+	container := spec.Container
+	container.ID = inst.ID
+	container.SocketDir = dir.EnginePath()
+	if spec.Output != nil {
+		inst.output = spec.Output(inst.ID)
+		container.Output = inst.output
+	}
+	made, err := p.opts.Driver.Create(p.ctx, &container)
+	if err != nil {
+		return fmt.Errorf("create container: %w", err)
+	}
+	inst.container = made
+	if err := made.Start(p.ctx); err != nil {
+		return fmt.Errorf("start container: %w", err)
+	}
+	p.wg.Go(func() { p.monitor(inst) })
+	if err := p.awaitSocket(inst); err != nil {
+		return err
+	}
+	inst.Socket, err = dir.Open()
+	if err != nil {
+		return fmt.Errorf("%w: %w", model.ErrContainerInitFailed, err)
+	}
+	if p.opts.NewSession != nil {
+		inst.Session = p.opts.NewSession(inst.Socket)
+	}
+	return nil
+}
+
+// awaitSocket waits until the function has made its socket.
+func (p *Pool) awaitSocket(inst *Instance) error {
+	var expired <-chan time.Time
+	if p.opts.StartTimeout > 0 {
+		timer := time.NewTimer(p.opts.StartTimeout)
+		defer timer.Stop()
+		expired = timer.C
+	}
+	select {
+	case <-inst.dir.Ready():
+		return nil
+	case <-inst.exited:
+		return fmt.Errorf("%w: the container ended before it listened: %v", model.ErrContainerInitFailed, inst.exit)
+	case <-expired:
+		return fmt.Errorf("%w: no socket after %v", model.ErrContainerInitTimeout, p.opts.StartTimeout)
+	case <-p.ctx.Done():
+		return context.Cause(p.ctx)
+	}
+}
+
+// launchError turns what went wrong in a launch into what its caller is told.
+func launchError(err error) error {
+	switch {
+	case errors.Is(err, driver.ErrUnavailable), errors.Is(err, driver.ErrImageNotFound):
+		return notPlaced(fmt.Errorf("%w: %w", model.ErrServerBusy, err))
+	case errors.Is(err, driver.ErrSyslog):
+		return fmt.Errorf("%w: %w", model.ErrSyslogUnavailable, err)
+	}
+	return err
+}
+
+// imageError turns what went wrong with an image into what its caller is told.
+func imageError(err error) error {
+	if pull, ok := errors.AsType[*driver.PullError](err); ok {
+		return &model.Error{Kind: model.ErrImagePullFailed, Message: pull.Error(), Status: pull.Status}
+	}
+	switch {
+	case errors.Is(err, driver.ErrImageVolume):
+		return fmt.Errorf("%w: %w", model.ErrImageVolume, err)
+	case errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, driver.ErrUnavailable):
+		return fmt.Errorf("%w: %w", model.ErrImagePullTimeout, err)
+	}
+	return launchError(err)
+}
+
+func sum(a, b capacity.Amount) capacity.Amount {
+	return capacity.Amount{MemoryBytes: a.MemoryBytes + b.MemoryBytes, MilliCPU: a.MilliCPU + b.MilliCPU}
+}

@@ -1,0 +1,207 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/invoke"
+	"github.com/tinefn/tine/model"
+)
+
+func TestFailedLaunchTellsItsCallerWhy(t *testing.T) {
+	for name, test := range map[string]struct {
+		spoil func(e *engine)
+		want  error
+	}{
+		"engine gone":        {func(e *engine) { e.createErr = always(driver.ErrUnavailable) }, model.ErrServerBusy},
+		"engine gone, start": {func(e *engine) { e.startErr = always(driver.ErrUnavailable) }, model.ErrServerBusy},
+		"engine gone, image": {func(e *engine) { e.imageErr = driver.ErrUnavailable }, model.ErrServerBusy},
+		"image vanished":     {func(e *engine) { e.createErr = always(driver.ErrImageNotFound) }, model.ErrServerBusy},
+		"engine's objection": {func(e *engine) { e.createErr = always(errBroken) }, errBroken},
+		"syslog":             {func(e *engine) { e.startErr = always(driver.ErrSyslog) }, model.ErrSyslogUnavailable},
+		"volumes":            {func(e *engine) { e.imageErr = driver.ErrImageVolume }, model.ErrImageVolume},
+		"pull timeout":       {func(e *engine) { e.imageErr = context.DeadlineExceeded }, model.ErrImagePullTimeout},
+		"pull":               {func(e *engine) { e.imageErr = &driver.PullError{Image: "a", Message: "no", Status: 404} }, model.ErrImagePullFailed},
+		"no socket":          {func(e *engine) { e.neverReady = true }, model.ErrContainerInitTimeout},
+		"exit":               {func(e *engine) { e.exitAtOnce = true }, model.ErrContainerInitFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newEngine()
+				test.spoil(e)
+				p := newPool(t, e, nil)
+				if _, err := p.Acquire(t.Context(), fnSpec("a")); !errors.Is(err, test.want) {
+					t.Errorf("got %v, want %v", err, test.want)
+				}
+				closePool(t, p, e)
+			})
+		})
+	}
+}
+
+func always(err error) func(int) error { return func(int) error { return err } }
+
+func TestBusyEngineErrorsProveThatNothingRan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.createErr = always(driver.ErrUnavailable)
+		p := newPool(t, e, nil)
+		if _, err := p.Acquire(t.Context(), fnSpec("a")); !errors.Is(err, invoke.ErrNotPlaced) {
+			t.Errorf("got %v", err)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestNextCallAfterAFailedLaunchWorks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.createErr = func(n int) error {
+			if n == 1 {
+				return errBroken
+			}
+			return nil
+		}
+		p := newPool(t, e, nil)
+		if _, err := p.Acquire(t.Context(), fnSpec("a")); !errors.Is(err, errBroken) {
+			t.Fatal(err)
+		}
+		mustAcquire(t, p, fnSpec("a")).Release()
+		closePool(t, p, e)
+	})
+}
+
+func TestLaunchErrorOfOneFunctionDoesNotReachAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.createErr = func(n int) error {
+			if n == 1 {
+				return errBroken
+			}
+			return nil
+		}
+		p := newPool(t, e, nil)
+		failed := make(chan error, 1)
+		go func() {
+			_, err := p.Acquire(t.Context(), fnSpec("a"))
+			failed <- err
+		}()
+		synctest.Wait()
+		mustAcquire(t, p, fnSpec("b")).Release()
+		if err := <-failed; !errors.Is(err, errBroken) {
+			t.Errorf("got %v", err)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestWaitersAreLeftToOtherInstancesWhenALaunchFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.createErr = func(n int) error {
+			if n > 1 {
+				return errBroken
+			}
+			return nil
+		}
+		p := newPool(t, e, nil)
+		held := mustAcquire(t, p, fnSpec("a"))
+		got := make(chan *Lease, 1)
+		go func() { got <- mustAcquire(t, p, fnSpec("a")) }()
+		time.Sleep(20 * time.Second)
+		if created, _ := e.count(); created < 3 || created > 12 {
+			t.Errorf("%d attempts in 20 seconds", created)
+		}
+		held.Release()
+		(<-got).Release()
+		closePool(t, p, e)
+	})
+}
+
+func TestAllWhoWaitedAreToldWhenNothingCanBeLaunched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.neverReady = true
+		p := newPool(t, e, nil)
+		began := time.Now()
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				if _, err := p.Acquire(t.Context(), fnSpec("a")); !errors.Is(err, model.ErrContainerInitTimeout) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if took := time.Since(began); took != p.opts.StartTimeout {
+			t.Errorf("took %v", took)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestNoMemoryIsReservedWhileAnImageIsPulled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.imageDelay = 30 * time.Second
+		p := newPool(t, e, nil)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { mustAcquire(t, p, fnSpec("a")).Release() })
+		}
+		time.Sleep(20 * time.Second)
+		if used := p.Stats().Used.MemoryBytes; used != 0 {
+			t.Errorf("%d bytes reserved", used)
+		}
+		wg.Wait()
+		if e.images != 1 {
+			t.Errorf("asked for the image %d times", e.images)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestVanishedImageIsLookedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.createErr = func(n int) error {
+			if n == 1 {
+				return driver.ErrImageNotFound
+			}
+			return nil
+		}
+		p := newPool(t, e, nil)
+		if _, err := p.Acquire(t.Context(), fnSpec("a")); !errors.Is(err, model.ErrServerBusy) {
+			t.Fatal(err)
+		}
+		mustAcquire(t, p, fnSpec("a")).Release()
+		if e.images != 2 {
+			t.Errorf("asked for the image %d times", e.images)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestLaunchGoesOnWhenItsCallerLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), e.startDelay/2)
+		defer cancel()
+		if _, err := p.Acquire(ctx, fnSpec("a")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		time.Sleep(e.startDelay)
+		began := time.Now()
+		mustAcquire(t, p, fnSpec("a")).Release()
+		if took := time.Since(began); took != 0 {
+			t.Errorf("the next call waited %v for an instance that was there", took)
+		}
+		closePool(t, p, e)
+	})
+}

@@ -1,0 +1,36 @@
+package pool
+
+import "sync"
+
+// Lease is the right to use one instance alone. It ends with the first call of
+// Release or Destroy; later ones do nothing.
+type Lease struct {
+	*Instance
+	// Cold says that no call has used the instance before.
+	Cold bool
+
+	pool *Pool
+	once sync.Once
+}
+
+func (p *Pool) lease(inst *Instance) *Lease {
+	return &Lease{Instance: inst, Cold: inst.calls == 1, pool: p}
+}
+
+// Release gives the instance back, fit for another call.
+func (l *Lease) Release() {
+	l.once.Do(func() {
+		l.pool.mu.Lock()
+		defer l.pool.mu.Unlock()
+		l.pool.putBackLocked(l.Instance)
+	})
+}
+
+// Destroy ends the instance, for the reason given in the log.
+func (l *Lease) Destroy(why string) {
+	l.once.Do(func() {
+		l.pool.mu.Lock()
+		defer l.pool.mu.Unlock()
+		l.pool.destroyLocked(l.Instance, why)
+	})
+}

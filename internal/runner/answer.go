@@ -1,0 +1,114 @@
+package runner
+
+import (
+	"bytes"
+	"io"
+	"mime"
+	"net/http"
+	"time"
+
+	"github.com/tinefn/tine/invoke"
+	"github.com/tinefn/tine/model"
+)
+
+// respond turns a function's successful answer into a response: taken off the
+// instance at once if it is small, held back until its size is known to be
+// legal if a limit asks for that, streamed otherwise.
+func (x *exchange) respond(answer *http.Response) (*invoke.Response, error) {
+	limit := x.runner.opts.MaxResponseBytes
+	if limit > 0 && answer.ContentLength > limit {
+		return nil, x.discard(answer, model.ErrFunctionResponseTooBig)
+	}
+	body := &answerBody{exchange: x, answer: answer, limit: limit}
+	response := &invoke.Response{Header: answer.Header, Body: body, ContentLength: answer.ContentLength, Timing: x.timing}
+	if !x.mustHold(answer) {
+		return response, nil
+	}
+	var held bytes.Buffer
+	if answer.ContentLength > 0 {
+		held.Grow(int(answer.ContentLength) + bytes.MinRead)
+	}
+	if _, err := held.ReadFrom(body); err != nil {
+		return nil, err
+	}
+	response.ContentLength = int64(held.Len())
+	response.Body = io.NopCloser(&held)
+	return response, nil
+}
+
+// mustHold reports whether the whole body is read before anything of it is
+// passed on.
+func (x *exchange) mustHold(answer *http.Response) bool {
+	if answer.ContentLength >= 0 {
+		return answer.ContentLength <= prefetchBytes
+	}
+	limit := x.runner.opts.MaxResponseBytes
+	return limit > 0 && limit <= x.runner.opts.HoldBytes && !isEventStream(answer.Header)
+}
+
+// isEventStream recognizes answers that make no sense when held back.
+func isEventStream(header http.Header) bool {
+	mediaType, _, err := mime.ParseMediaType(header.Get("Content-Type"))
+	return err == nil && mediaType == "text/event-stream"
+}
+
+// answerBody streams an answer's body. Its instance is busy until the body has
+// ended or Close was called. It is used by one goroutine at a time.
+type answerBody struct {
+	exchange *exchange
+	answer   *http.Response
+	limit    int64 // bytes; 0: none
+	read     int64
+	err      error // sticky; the exchange is over when it is set
+}
+
+// Read returns the body's bytes, and an error of a kind if it broke.
+func (b *answerBody) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	n, err := b.answer.Body.Read(p)
+	b.read += int64(n)
+	switch {
+	case b.limit > 0 && b.read > b.limit:
+		n -= int(min(b.read-b.limit, int64(n)))
+		b.err = b.exchange.discard(b.answer, model.ErrFunctionResponseTooBig)
+	case err == io.EOF:
+		b.exchange.finish(b.answer)
+		b.err = io.EOF
+	case err != nil:
+		b.err = b.exchange.broken(err)
+	}
+	return n, b.err
+}
+
+// Close gives up the rest of the body. The instance is kept if the function
+// ends its answer in time.
+func (b *answerBody) Close() error {
+	if b.err != nil {
+		return nil
+	}
+	b.err = http.ErrBodyReadAfterClose
+	b.exchange.runner.background.Go(func() { _ = b.exchange.drain(b.answer) }) // nobody waits for it
+	return nil
+}
+
+// drain reads an answer to its end, within the call's deadline, and frees the
+// instance.
+func (x *exchange) drain(answer *http.Response) error {
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+		return x.broken(err)
+	}
+	x.finish(answer)
+	return nil
+}
+
+// finish gives the instance back after a complete answer.
+func (x *exchange) finish(answer *http.Response) {
+	x.timing.Execution = time.Since(x.began)
+	if answer.Close || !x.sender.finished() {
+		x.session.disconnect() // it cannot carry another call
+	}
+	_ = x.sender.stop() // the answer is complete whatever became of the request
+	x.lease.Release()
+}

@@ -1,0 +1,162 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/tinefn/tine/internal/pool"
+	"github.com/tinefn/tine/invoke"
+	"github.com/tinefn/tine/model"
+)
+
+// exchange is one call's use of one instance.
+type exchange struct {
+	runner   *Runner
+	lease    *pool.Lease
+	session  *session
+	sender   *sender // nil: the whole request is sent
+	began    time.Time
+	deadline time.Time
+	timing   *invoke.Timing
+}
+
+// dispatch sends the call to the leased instance and returns its answer. The
+// lease is its own from here on: whatever happens, it is released or destroyed.
+//
+// An instance survives a call that ended in an orderly way, also in a failure;
+// it is destroyed when it may still be busy with the call or its connection
+// broke.
+func (r *Runner) dispatch(ctx context.Context, call *invoke.Call, lease *pool.Lease, waited time.Duration) (*invoke.Response, error) {
+	x := &exchange{
+		runner: r, lease: lease, session: lease.Session.(*session), began: time.Now(),
+		timing: &invoke.Timing{Cold: lease.Cold, Wait: waited},
+	}
+	x.deadline = x.began.Add(time.Duration(call.Fn.Timeout) * time.Second)
+	if err := x.send(ctx, call); err != nil {
+		return nil, err
+	}
+	answer, err := x.awaitHeader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return x.judge(answer)
+}
+
+// send hands the request to the function, on a fresh connection if the kept
+// one turns out to be closed.
+func (x *exchange) send(ctx context.Context, call *invoke.Call) error {
+	for {
+		reused, err := x.session.connect(ctx, x.deadline)
+		if err != nil {
+			x.lease.Destroy("it does not accept connections")
+			return err
+		}
+		if call.OnStart != nil {
+			call.OnStart()
+			call.OnStart = nil
+		}
+		x.sender, err = send(x.session.conn, call, x.deadline)
+		if err == nil {
+			return nil
+		}
+		if reused && errors.Is(err, errNothingSent) {
+			x.session.disconnect()
+			continue
+		}
+		x.lease.Destroy("sending the request failed")
+		return errors.Join(x.failure(err), call.Body.Close())
+	}
+}
+
+// awaitHeader reads the header of the answer. If the caller leaves meanwhile,
+// the function is left to finish its work on its own, where that is possible.
+func (x *exchange) awaitHeader(ctx context.Context) (*http.Response, error) {
+	conn := x.session.conn
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		_ = conn.SetReadDeadline(time.Unix(1, 0)) // long past: reading ends
+	})
+	answer, err := x.session.readHeader(x.runner.opts.MaxResponseHeaderBytes)
+	if stop() {
+		if err != nil {
+			return nil, x.broken(err)
+		}
+		return answer, nil
+	}
+	// The caller left.
+	<-interrupted
+	if x.sender.finished() && (err == nil || errors.Is(err, errSilent)) {
+		x.runner.background.Go(func() { x.finishAlone(answer) })
+		return nil, context.Cause(ctx)
+	}
+	x.session.disconnect()
+	x.lease.Destroy("the caller left in the middle of the exchange")
+	return nil, errors.Join(context.Cause(ctx), x.sender.stop())
+}
+
+// finishAlone waits for a function whose caller left, so that its instance can
+// serve others. The answer is nil if its header has not come yet.
+func (x *exchange) finishAlone(answer *http.Response) {
+	err := x.session.conn.SetDeadline(x.deadline)
+	if err == nil && answer == nil {
+		answer, err = x.session.readHeader(x.runner.opts.MaxResponseHeaderBytes)
+	}
+	if err != nil {
+		_ = x.broken(err) // nobody is left to be told
+		return
+	}
+	_ = x.drain(answer) // likewise
+}
+
+// broken ends the instance after a failed read and says what the caller is told.
+func (x *exchange) broken(err error) error {
+	failure := x.failure(err)
+	x.session.disconnect()
+	if cause := x.sender.stop(); cause != nil {
+		failure = cause // the request ended first, the answer broke for that
+	}
+	x.lease.Destroy(failure.Error())
+	return failure
+}
+
+// failure says what an error on the connection means.
+func (x *exchange) failure(err error) error {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(x.deadline):
+		return model.ErrCallTimeout
+	case errors.Is(err, model.ErrFunctionHeaderTooBig):
+		return model.ErrFunctionHeaderTooBig
+	}
+	return fmt.Errorf("%w: %w", model.ErrFunctionResponse, err)
+}
+
+// judge decides by the status what the answer is worth.
+func (x *exchange) judge(answer *http.Response) (*invoke.Response, error) {
+	switch answer.StatusCode {
+	case http.StatusOK:
+		return x.respond(answer)
+	case http.StatusBadGateway:
+		return nil, x.discard(answer, model.ErrFunctionFailed)
+	case http.StatusGatewayTimeout:
+		return nil, x.discard(answer, model.ErrCallTimeout)
+	}
+	x.session.disconnect()
+	err := fmt.Errorf("%w: status %d", model.ErrFunctionInvalidResponse, answer.StatusCode)
+	x.lease.Destroy(err.Error())
+	return nil, errors.Join(err, x.sender.stop())
+}
+
+// discard reads an answer that nobody gets, so that the instance can serve the
+// next call, and returns why.
+func (x *exchange) discard(answer *http.Response, why error) error {
+	if answer.ContentLength >= 0 && answer.ContentLength <= prefetchBytes {
+		return errors.Join(why, x.drain(answer))
+	}
+	x.runner.background.Go(func() { _ = x.drain(answer) }) // the caller knows why already
+	return why
+}

@@ -1,0 +1,202 @@
+package runner
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/tinefn/tine/invoke"
+	"github.com/tinefn/tine/model"
+)
+
+// prefetchBytes is the size up to which a request's body is read before an
+// instance is taken, so that a slow sender of a small request holds none, and
+// up to which an answer is taken off its instance at once.
+const prefetchBytes = 64 << 10
+
+// prefetched is a body that is in memory, and is not read but taken.
+type prefetched struct{ data []byte }
+
+func (prefetched) Read([]byte) (int, error) { return 0, io.EOF }
+func (prefetched) Close() error             { return nil }
+
+// errBodyTooLong says that a body went on behind its declared length.
+var errBodyTooLong = errors.New("the request's body is longer than declared")
+
+// prefetch reads a small body of known length into memory.
+func prefetch(call *invoke.Call) error {
+	if call.Body == nil || call.Body == http.NoBody {
+		call.Body, call.ContentLength = http.NoBody, 0
+	}
+	if call.ContentLength < 0 || call.ContentLength > prefetchBytes {
+		return nil
+	}
+	// The end of the body is read too: until then it counts as unfinished, and
+	// closing it would cost the client its connection.
+	data := make([]byte, call.ContentLength+1)
+	n, err := io.ReadFull(call.Body, data)
+	if err == nil || int64(n) < call.ContentLength {
+		return bodyError(cmp.Or(err, errBodyTooLong))
+	}
+	if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return bodyError(err)
+	}
+	if err := call.Body.Close(); err != nil {
+		return bodyError(err)
+	}
+	call.Body = prefetched{data[:n]}
+	return nil
+}
+
+// bodyError says why a request's body could not be read: for a reason with a
+// kind of its own, or because the client left.
+func bodyError(err error) error {
+	if model.Describe(err).Kind != model.ErrInternal {
+		return err
+	}
+	return fmt.Errorf("%w: %w", model.ErrClientCanceled, err)
+}
+
+// appendHead writes the request line and the header as the function container
+// contract has them.
+func appendHead(buf *bytes.Buffer, call *invoke.Call, deadline time.Time) {
+	buf.WriteString("POST /call HTTP/1.1\r\nHost: localhost\r\n")
+	header := call.Header.Clone()
+	header.Set("Fn-Call-Id", call.ID)
+	// Whole seconds is all that every function kit reads. Rounded up, because a
+	// function with a timeout of a second must not find it over at once.
+	header.Set("Fn-Deadline", deadline.Add(time.Second-1).UTC().Truncate(time.Second).Format(time.RFC3339))
+	header.Del("Content-Length")
+	header.Del("Transfer-Encoding")
+	if call.ContentLength >= 0 {
+		header.Set("Content-Length", strconv.FormatInt(call.ContentLength, 10))
+	} else {
+		header.Set("Transfer-Encoding", "chunked")
+	}
+	_ = header.Write(buf) // a buffer does not fail
+	buf.WriteString("\r\n")
+}
+
+// sender streams a request's body to the function while the answer is awaited.
+type sender struct {
+	body    io.ReadCloser
+	stopped atomic.Bool // set before body is closed: errors mean nothing then
+	done    chan struct{}
+	err     error // why the body could not be read; set before done is closed
+}
+
+// errNothingSent says that a connection took no byte of a request.
+var errNothingSent = errors.New("nothing was sent")
+
+// send writes the request. A body that is not in memory follows on its own
+// goroutine, which the caller ends by stop; otherwise the sender is nil.
+func send(conn net.Conn, call *invoke.Call, deadline time.Time) (*sender, error) {
+	var head bytes.Buffer
+	appendHead(&head, call, deadline)
+	parts := net.Buffers{head.Bytes()}
+	small, inMemory := call.Body.(prefetched)
+	if inMemory {
+		parts = append(parts, small.data)
+	}
+	if n, err := parts.WriteTo(conn); err != nil {
+		if n == 0 {
+			return nil, fmt.Errorf("%w: %w", errNothingSent, err)
+		}
+		return nil, err
+	}
+	if inMemory {
+		return nil, nil
+	}
+	s := &sender{body: call.Body, done: make(chan struct{})}
+	go s.run(conn, call.ContentLength)
+	return s, nil
+}
+
+func (s *sender) run(conn net.Conn, length int64) {
+	defer close(s.done)
+	if err := s.copy(conn, length); err != nil {
+		s.err = err
+		_ = conn.Close() // the function must not take a part for the whole
+	}
+}
+
+// copy returns errors of reading only: those of writing show in the answer.
+func (s *sender) copy(conn net.Conn, length int64) error {
+	out := bufio.NewWriterSize(conn, 32<<10)
+	var framed io.Writer = out
+	var chunked io.WriteCloser
+	if length < 0 {
+		chunked = httputil.NewChunkedWriter(out)
+		framed = chunked
+	}
+	buf := make([]byte, 32<<10)
+	var sent int64
+	for {
+		n, readErr := s.body.Read(buf)
+		sent += int64(n)
+		if n > 0 {
+			if _, err := framed.Write(buf[:n]); err != nil {
+				return nil
+			}
+			if err := out.Flush(); err != nil {
+				return nil
+			}
+		}
+		if readErr == io.EOF {
+			break
+		}
+		if readErr != nil {
+			if s.stopped.Load() {
+				return nil
+			}
+			return bodyError(readErr)
+		}
+	}
+	if length >= 0 && sent != length {
+		return bodyError(io.ErrUnexpectedEOF)
+	}
+	if chunked != nil {
+		if err := chunked.Close(); err != nil {
+			return nil
+		}
+		if _, err := out.WriteString("\r\n"); err != nil {
+			return nil
+		}
+	}
+	_ = out.Flush() // as above
+	return nil
+}
+
+// finished reports whether the whole body was handed over.
+func (s *sender) finished() bool {
+	if s == nil {
+		return true
+	}
+	select {
+	case <-s.done:
+		return s.err == nil
+	default:
+		return false
+	}
+}
+
+// stop ends the sending; the connection must be closed if it is not finished.
+// It returns why the body could not be read, if that is what ended it.
+func (s *sender) stop() error {
+	if s == nil {
+		return nil
+	}
+	s.stopped.Store(true)
+	err := s.body.Close()
+	<-s.done
+	return errors.Join(s.err, err)
+}

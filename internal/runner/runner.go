@@ -1,0 +1,100 @@
+// Package runner executes calls on this machine: it is the [invoke.Invoker]
+// at the end of every path. A call is admitted, gets an instance from the
+// pool, is dispatched to it over HTTP, and gives the instance back when its
+// answer has been read.
+//
+// Read this file first, then contract.go (what a function's container gets),
+// dispatch.go (one exchange with a function), session.go (the connection to an
+// instance) and answer.go (the function's answer as a stream).
+package runner
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/internal/pool"
+	"github.com/tinefn/tine/invoke"
+	"github.com/tinefn/tine/model"
+)
+
+// Options configures a [Runner].
+type Options struct {
+	Pool   *pool.Pool
+	Logger *slog.Logger
+
+	// Limits and Security of every container; the memory limit is the function's.
+	Limits   driver.Limits
+	Security driver.Security
+	Hostname string // of the containers
+
+	LogOutput bool // write what functions print to the log, at debug level
+
+	MaxResponseBytes       int64 // of a response body; 0: no limit
+	MaxResponseHeaderBytes int64 // 0: DefaultMaxResponseHeaderBytes
+	HoldBytes              int64 // response limits up to this are enforced before the first byte goes out
+}
+
+// DefaultMaxResponseHeaderBytes limits a function's response header where no
+// other limit is set. It is the default of Go's HTTP client.
+const DefaultMaxResponseHeaderBytes = 10 << 20
+
+// Runner executes calls in the instances of a pool.
+type Runner struct {
+	opts       Options
+	background sync.WaitGroup // exchanges whose callers left
+}
+
+var _ invoke.Invoker = (*Runner)(nil)
+
+// New returns a runner. The pool must have been made with [NewSession].
+func New(opts Options) *Runner {
+	if opts.MaxResponseHeaderBytes <= 0 {
+		opts.MaxResponseHeaderBytes = DefaultMaxResponseHeaderBytes
+	}
+	return &Runner{opts: opts}
+}
+
+// maxDeadInstances is how many instances a call may find dead before it gives
+// up: one killed at rest is normal, several in a row are a fault.
+const maxDeadInstances = 3
+
+// Invoke executes a call. Its errors are those of the pool and of the
+// function: see the kinds of package model.
+func (r *Runner) Invoke(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
+	spec, err := r.admit(call)
+	if err != nil {
+		return nil, err
+	}
+	if err := prefetch(call); err != nil {
+		return nil, err
+	}
+	admitted := time.Now()
+	for attempt := 1; ; attempt++ {
+		lease, err := r.opts.Pool.Acquire(ctx, spec)
+		if err != nil {
+			return nil, err
+		}
+		response, err := r.dispatch(ctx, call, lease, time.Since(admitted))
+		if errors.Is(err, errInstanceDead) && attempt < maxDeadInstances {
+			continue // it died at rest and nothing was sent
+		}
+		return response, err
+	}
+}
+
+// Close waits for functions whose callers left. The pool must be closed: it
+// ends those that do not finish.
+func (r *Runner) Close() { r.background.Wait() }
+
+// admit refuses what this machine can never run and says what to run it in.
+func (r *Runner) admit(call *invoke.Call) (*pool.Spec, error) {
+	spec := r.spec(call)
+	if !r.opts.Pool.Fits(spec.Need) {
+		return nil, model.ErrTooBigForNode
+	}
+	return spec, nil
+}

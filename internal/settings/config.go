@@ -1,0 +1,130 @@
+// Package config reads the settings of a node from environment variables. One
+// table of settings drives reading, fnserver --help and docs/configuration.md.
+//
+// Read settings.go for the table, parse.go for the forms of values, load.go
+// for how they are read, and document.go for how they are described.
+package config
+
+import (
+	"log/slog"
+	"net/url"
+	"time"
+)
+
+// Config is every setting of a node, read and checked.
+type Config struct {
+	NodeType string // NodeFull or NodeAPI
+
+	HTTP    HTTP
+	Store   Store
+	Log     Log
+	Runner  Runner
+	Engine  Engine
+	Sockets Sockets
+
+	ShutdownTimeout time.Duration
+}
+
+// The node types.
+const (
+	NodeFull = "full"
+	NodeAPI  = "api"
+)
+
+// HTTP is about the web listener.
+type HTTP struct {
+	Host string // address to bind; empty: all
+	Port int    // 0: any free one
+
+	PublicURL       string
+	CORSOrigins     []string
+	CORSHeaders     []string
+	RequestIDHeader string
+
+	MaxRequestBytes       int64 // 0: no limit
+	MaxRequestHeaderBytes int64
+	MaxDefinitionBytes    int64
+
+	HeaderReadTimeout time.Duration // this and the following: 0 is none
+	BodyReadTimeout   time.Duration
+	WriteTimeout      time.Duration
+	IdleTimeout       time.Duration
+}
+
+// Store is about the database.
+type Store struct {
+	URL         SecretURL
+	PingRetries int // attempts to reach it at start, a second apart
+}
+
+// Log is about the server's own log.
+type Log struct {
+	Format string // "text" or "json"
+	Level  slog.Level
+	Dest   string // "stderr" or a file:// URL
+}
+
+// Runner is about calls and the containers they run in.
+type Runner struct {
+	PullTimeout  time.Duration // 0: none
+	StartTimeout time.Duration // 0: none
+	QueueTimeout time.Duration // 0: none
+	QueueSize    int
+	FailFast     bool
+
+	MaxResponseBytes       int64 // 0: no limit
+	MaxResponseHeaderBytes int64 // 0: the default of package runner
+	ResponseHoldBytes      int64
+	MaxDetachedBytes       int64 // 0: no limit
+
+	MaxMemoryBytes int64 // of all containers together; 0: what the machine has
+	MaxMilliCPU    int64 // likewise
+
+	DiskMiB           int64 // of one container; 0: no limit
+	Processes         int64 // 0: no limit
+	OpenFiles         int64
+	LockedMemoryBytes int64
+	PendingSignals    int64
+	MessageQueueBytes int64
+	TmpInodes         int64
+
+	WritableRoot bool
+	Privileged   bool
+	LogOutput    bool
+}
+
+// Engine is about the container engine.
+type Engine struct {
+	Driver        string // "auto" or "docker"
+	Host          string // DOCKER_HOST
+	CertPath      string
+	TLSVerify     bool
+	CallTimeout   time.Duration
+	Networks      []string
+	LabelTag      string
+	EnableVolumes bool
+}
+
+// Sockets is about the directories that functions put their sockets in.
+type Sockets struct {
+	Path       string // as the server sees it; empty: the system's temporary directory
+	EnginePath string // as the engine sees it; empty: the same
+}
+
+// SecretURL is a URL whose password is not for logs.
+type SecretURL string
+
+// String returns the URL with its password masked.
+func (u SecretURL) String() string {
+	parsed, err := url.Parse(string(u))
+	if err != nil {
+		return "[unreadable url]"
+	}
+	return parsed.Redacted()
+}
+
+// LogValue keeps the password out of logs.
+func (u SecretURL) LogValue() slog.Value { return slog.StringValue(u.String()) }
+
+// Reveal returns the URL as it was given.
+func (u SecretURL) Reveal() string { return string(u) }

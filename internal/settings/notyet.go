@@ -1,0 +1,35 @@
+package config
+
+// notYet are variables of Fn that this version does not act on, with the
+// reason. Setting one is worth a warning and no more.
+var notYet = map[string]string{
+	"FN_GRPC_PORT":                      "there are no runner nodes yet",
+	"FN_RUNNER_API_URL":                 "there are no load balancer nodes yet",
+	"FN_RUNNER_ADDRESSES":               "there are no load balancer nodes yet",
+	"FN_PLACER":                         "there are no load balancer nodes yet",
+	"FN_EXECUTION_HEADROOM":             "there are no load balancer nodes yet",
+	"FN_LOG_PREFIX":                     "the log does not go to syslog yet",
+	"FN_ZIPKIN_URL":                     "there are no traces yet",
+	"FN_JAEGER_URL":                     "there are no traces yet",
+	"FN_PROCESS_COLLECTOR_LIST":         "other processes are not watched",
+	"FN_FREEZE_IDLE_MSECS":              "idle containers are not frozen yet",
+	"FN_HOT_POLL_MSECS":                 "nothing is polled",
+	"FN_HOT_LAUNCHER_TIMEOUT_MSECS":     "there are no launchers to time out",
+	"FN_MAX_LOG_SIZE_BYTES":             "a call's output is not kept",
+	"FN_DOCKER_LOAD_FILE":               "images are not loaded at start yet",
+	"FN_DOCKER_AUTH":                    "images are pulled anonymously yet",
+	"FN_IMAGE_CLEAN_MAX_SIZE":           "images are not cleaned up yet",
+	"FN_IMAGE_CLEAN_EXEMPT_TAGS":        "images are not cleaned up yet",
+	"FN_IOFS_TMPFS":                     "socket directories are plain directories",
+	"FN_IOFS_OPTS":                      "socket directories are plain directories",
+	"FN_EXPERIMENTAL_PREFORK_POOL_SIZE": "there is no prefork pool yet",
+	"FN_EXPERIMENTAL_PREFORK_IMAGE":     "there is no prefork pool yet",
+	"FN_EXPERIMENTAL_PREFORK_CMD":       "there is no prefork pool yet",
+	"FN_EXPERIMENTAL_PREFORK_USE_ONCE":  "there is no prefork pool yet",
+	"FN_EXPERIMENTAL_PREFORK_NETWORKS":  "there is no prefork pool yet",
+	"FN_LOCAL_DEBUG":                    "it is for the fn command",
+	"FN_LOCAL_DEBUG_PORT":               "it is for the fn command",
+	"FN_API_URL":                        "it is for clients",
+	"FN_MQ_URL":                         "there is no message queue",
+	"FN_EJECT_IDLE_MSECS":               "instances are evicted when memory is needed",
+}

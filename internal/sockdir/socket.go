@@ -1,0 +1,45 @@
+package sockdir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is a function's socket, held open by its inode.
+type Socket struct {
+	file *os.File // O_PATH
+}
+
+// openSocket opens the name in dir without following links.
+func openSocket(dir, name string) (*Socket, error) {
+	fd, err := unix.Open(filepath.Join(dir, name), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: open %s: %w", ErrBadSocket, name, err)
+	}
+	file := os.NewFile(uintptr(fd), name)
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: stat %s: %w", ErrBadSocket, name, err), file.Close())
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return nil, errors.Join(fmt.Errorf("%w: %s is not a socket", ErrBadSocket, name), file.Close())
+	}
+	return &Socket{file: file}, nil
+}
+
+// Dial connects to the function. It goes through /proc/self/fd, which names
+// the inode that was checked and is short enough for any socket address.
+func (s *Socket) Dial(ctx context.Context) (net.Conn, error) {
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(int(s.file.Fd())))
+}
+
+// Close lets go of the socket; established connections stay.
+func (s *Socket) Close() error { return s.file.Close() }

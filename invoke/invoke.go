@@ -1,0 +1,88 @@
+// Package invoke is the seam that every call passes: [Invoker], shaped like
+// [net/http.RoundTripper]. The local runner, a remote runner, the placer and
+// every piece of middleware implement it, so a kind of node is a composition
+// of invokers.
+package invoke
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/tinefn/tine/model"
+)
+
+// ErrNotPlaced is in the chain of every error that proves that the function
+// did not see the call: nothing was sent, so another runner may try. It is the
+// only error that placement retries.
+var ErrNotPlaced = errors.New("call was not placed")
+
+// Call is one request for one execution of a function.
+//
+// App, Fn and Trigger are shared with other calls and must not be changed;
+// Header, Body and Extensions belong to the call.
+type Call struct {
+	ID      string
+	App     *model.App
+	Fn      *model.Fn
+	Trigger *model.Trigger // nil for a direct invocation
+
+	// Header is what the function sees, except for the identifier and the
+	// deadline, which the runner adds.
+	Header http.Header
+
+	// Body is read at most once; http.NoBody or nil mean none. An invoker that
+	// has begun to read it closes it when it needs no more, at the latest when
+	// the response ended. Close may be called beside Read, which then returns
+	// soon.
+	Body          io.ReadCloser
+	ContentLength int64 // bytes, -1 if unknown
+
+	// Extensions is side data from embedding programs to drivers.
+	Extensions map[string]string
+
+	// OnStart, if set, is called once when an instance is held and the request
+	// is about to be sent to it.
+	OnStart func()
+}
+
+// Response is the answer of the function's container. The status of the
+// container is always a success; the function's own travels in a header.
+//
+// The caller reads Body and must close it: the function's instance is busy
+// until Body returns io.EOF or is closed. A Body that ends in any other error
+// is cut short, and that error says why.
+type Response struct {
+	Header        http.Header
+	Body          io.ReadCloser
+	ContentLength int64 // bytes, -1 if unknown
+
+	// Timing is complete when Body has returned io.EOF or was closed.
+	Timing *Timing
+}
+
+// Timing says where a call's time went.
+type Timing struct {
+	Cold      bool          // an instance was launched for this call
+	Wait      time.Duration // from admission to holding an instance
+	Execution time.Duration // from dispatch to the end of the response
+}
+
+// Invoker executes calls. It must be safe for concurrent use.
+//
+// A cancelled context abandons a call: Invoke returns soon, and the function
+// may or may not run to its end. An error describes the failure by a kind of
+// package model; no response accompanies it.
+type Invoker interface {
+	Invoke(ctx context.Context, call *Call) (*Response, error)
+}
+
+// InvokerFunc makes a function an [Invoker].
+type InvokerFunc func(context.Context, *Call) (*Response, error)
+
+// Invoke calls f.
+func (f InvokerFunc) Invoke(ctx context.Context, call *Call) (*Response, error) {
+	return f(ctx, call)
+}

@@ -1,0 +1,138 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/docker"
+	"github.com/tinefn/tine/internal/capacity"
+	"github.com/tinefn/tine/internal/catalog"
+	"github.com/tinefn/tine/internal/edge"
+	"github.com/tinefn/tine/internal/gateway"
+	"github.com/tinefn/tine/internal/pool"
+	"github.com/tinefn/tine/internal/runner"
+	"github.com/tinefn/tine/internal/sockdir"
+	"github.com/tinefn/tine/invoke"
+)
+
+// buildFull builds a node that does everything: definitions, and above them
+//
+//	gateway -> catalog -> definitions
+//	gateway -> runner -> pool -> driver
+func (n *Node) buildFull(ctx context.Context, router *edge.Router) error {
+	definitions, err := n.buildDefinitions(ctx, router)
+	if err != nil {
+		return err
+	}
+	engine, err := n.openDriver(ctx)
+	if err != nil {
+		return err
+	}
+	instances, err := n.buildPool(engine)
+	if err != nil {
+		return err
+	}
+	local, err := n.buildRunner(instances)
+	if err != nil {
+		return err
+	}
+	var invoker invoke.Invoker = local
+	for _, wrap := range n.opts.Middleware {
+		invoker = wrap(invoker)
+	}
+	calls := gateway.New(gateway.Options{
+		Catalog: catalog.New(definitions, catalog.DefaultTTL), Invoker: invoker,
+		Logger: n.log, MaxDetachedBytes: n.config.Runner.MaxDetachedBytes,
+	})
+	n.stack.push("detached calls", calls.Close)
+	calls.Register(router)
+	return nil
+}
+
+// forever is a timeout that never comes.
+const forever time.Duration = math.MaxInt64
+
+// openDriver connects to the container engine.
+func (n *Node) openDriver(ctx context.Context) (driver.Driver, error) {
+	engine := n.opts.Driver
+	if engine == nil {
+		c := n.config.Engine
+		var err error
+		engine, err = docker.New(ctx, docker.Options{
+			Host: c.Host, CertPath: c.CertPath, TLSVerify: c.TLSVerify, Logger: n.log,
+			CallTimeout: c.CallTimeout, PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
+			Networks: c.Networks, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	n.stack.push("the container engine", engine.Close)
+	can := engine.Capabilities()
+	n.log.Info("container engine", slog.String("driver", can.Name), slog.String("version", can.Version))
+	return engine, nil
+}
+
+// buildPool makes the pool of instances, as large as the machine allows.
+func (n *Node) buildPool(engine driver.Driver) (*pool.Pool, error) {
+	c := n.config.Runner
+	size, err := capacity.Host(os.DirFS("/"), runtime.NumCPU(), capacity.Limits{MaxMemoryBytes: c.MaxMemoryBytes, MaxMilliCPU: c.MaxMilliCPU})
+	if err != nil {
+		return nil, fmt.Errorf("size of this machine: %w", err)
+	}
+	for _, text := range size.Warnings {
+		n.log.Warn(text)
+	}
+	n.log.Info("available memory", slog.Int64("bytes", size.Total.MemoryBytes), slog.Int64("milli_cpu", size.Total.MilliCPU),
+		slog.String("because", size.Explanation))
+	sockets, err := sockdir.New(sockdir.Options{
+		Root: n.config.Sockets.Path, EngineRoot: n.config.Sockets.EnginePath, Logger: n.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.stack.push("socket directories", func(context.Context) error { return sockets.Close() })
+	instances := pool.New(pool.Options{
+		Driver: engine, Logger: n.log, Total: size.Total, NewSession: runner.NewSession,
+		Sockets: func() (pool.SocketDir, error) {
+			dir, err := sockets.Create()
+			if err != nil {
+				return nil, err // not a nil *Dir, which would be no nil SocketDir
+			}
+			return dir, nil
+		},
+		StartTimeout: c.StartTimeout, QueueTimeout: c.QueueTimeout, QueueSize: c.QueueSize, FailFast: c.FailFast,
+	})
+	return instances, nil
+}
+
+// buildRunner makes the local invoker, which stops after its pool.
+func (n *Node) buildRunner(instances *pool.Pool) (*runner.Runner, error) {
+	hostname, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("name of this machine: %w", err)
+	}
+	c := n.config.Runner
+	local := runner.New(runner.Options{
+		Pool: instances, Logger: n.log, Hostname: hostname, LogOutput: c.LogOutput,
+		Limits: driver.Limits{
+			Processes: c.Processes, DiskMiB: c.DiskMiB, OpenFiles: c.OpenFiles, LockedMemoryBytes: c.LockedMemoryBytes,
+			PendingSignals: c.PendingSignals, MessageQueueBytes: c.MessageQueueBytes, TmpInodes: c.TmpInodes,
+		},
+		Security:         driver.Security{Unprivileged: !c.Privileged, ReadOnlyRoot: !c.WritableRoot, Init: true},
+		MaxResponseBytes: c.MaxResponseBytes, MaxResponseHeaderBytes: c.MaxResponseHeaderBytes, HoldBytes: c.ResponseHoldBytes,
+	})
+	n.stack.push("instances", func(ctx context.Context) error {
+		err := instances.Close(ctx)
+		local.Close()
+		return err
+	})
+	return local, nil
+}

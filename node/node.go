@@ -1,0 +1,107 @@
+// Package node puts a server together: which parts a node of a type has, how
+// they are connected, and in which order they start and stop. It is the only
+// package that knows all others, and does nothing else.
+//
+// A program that embeds a node calls [New] and [Node.Run]; cmd/fnserver is one.
+// Read full.go for what the default node consists of.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/internal/edge"
+	config "github.com/tinefn/tine/internal/settings"
+	"github.com/tinefn/tine/internal/telemetry"
+	"github.com/tinefn/tine/invoke"
+)
+
+// Options configures a node beyond its settings.
+type Options struct {
+	// Environ holds the settings, in the form of os.Environ. See
+	// docs/configuration.md.
+	Environ []string
+	// Dir is the working directory, where data is kept by default.
+	Dir string
+	// Stderr receives the log where the settings say so.
+	Stderr io.Writer
+
+	// Driver is the container engine; nil: the one that the settings name. The
+	// node closes it.
+	Driver driver.Driver
+	// Middleware wraps the invoker of a full node, the last one outermost.
+	Middleware []func(invoke.Invoker) invoke.Invoker
+}
+
+// Node is a server. Run it once.
+type Node struct {
+	config *config.Config
+	opts   Options
+	log    *slog.Logger
+	stack  stack // what was started
+	web    *webServer
+}
+
+// New builds the node that the settings describe and opens what it needs:
+// database, container engine, listener. The error of wrong settings lists all
+// of them.
+func New(ctx context.Context, opts Options) (*Node, error) {
+	cfg, warnings, err := config.Load(opts.Environ, os.ReadFile, opts.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("wrong settings:\n%w", err)
+	}
+	log, logFile, err := telemetry.NewLogger(telemetry.LogOptions{
+		Format: cfg.Log.Format, Level: cfg.Log.Level, Dest: cfg.Log.Dest, Stderr: opts.Stderr,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{config: cfg, opts: opts, log: slog.New(edge.LogHandler(log.Handler()))}
+	n.stack.push("the log", func(context.Context) error { return logFile.Close() })
+	for _, text := range warnings {
+		n.log.Warn(text)
+	}
+	if err := n.build(ctx); err != nil {
+		return nil, errors.Join(err, n.stack.stop(ctx))
+	}
+	return n, nil
+}
+
+// build starts the parts of the node's type and the listener above them.
+func (n *Node) build(ctx context.Context) error {
+	router, err := n.newRouter()
+	if err != nil {
+		return err
+	}
+	parts := map[string]func(context.Context, *edge.Router) error{config.NodeFull: n.buildFull, config.NodeAPI: n.buildAPI}
+	if err := parts[n.config.NodeType](ctx, router); err != nil {
+		return err
+	}
+	n.web, err = n.listen(router)
+	return err
+}
+
+// URL is where the node serves, with the port that it really has.
+func (n *Node) URL() string { return n.web.url() }
+
+// Run serves until ctx ends or the server fails, then stops everything within
+// the shutdown deadline. It returns nil after an orderly stop.
+func (n *Node) Run(ctx context.Context) error {
+	failed := n.web.serve()
+	n.log.Info("Fn serving on `"+n.web.port()+"`", slog.String("type", n.config.NodeType), slog.String("url", n.URL()))
+	var err error
+	select {
+	case <-ctx.Done():
+		n.log.Info("Halting...", slog.Duration("deadline", n.config.ShutdownTimeout))
+	case err = <-failed:
+		n.log.Error("the web server failed", slog.Any("error", err))
+	}
+	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.config.ShutdownTimeout)
+	defer cancel()
+	return errors.Join(err, n.stack.stop(deadline))
+}

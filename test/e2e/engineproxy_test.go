@@ -1,0 +1,140 @@
+package e2e
+
+import (
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// engineProxy stands between a server and the container engine, so that the
+// engine can be taken away without ending it.
+type engineProxy struct {
+	t      *testing.T
+	path   string // of its socket
+	engine string // address of the real engine's socket
+	wg     sync.WaitGroup
+
+	mu       sync.Mutex // guards the rest
+	listener net.Listener
+	hang     bool
+	conns    map[net.Conn]struct{}
+}
+
+func newEngineProxy(t *testing.T) *engineProxy {
+	t.Helper()
+	engine, isUnix := strings.CutPrefix(os.Getenv("DOCKER_HOST"), "unix://")
+	if os.Getenv("DOCKER_HOST") == "" {
+		engine, isUnix = "/var/run/docker.sock", true
+	}
+	if !isUnix {
+		t.Skip("the engine is not at a unix socket")
+	}
+	dir, err := os.MkdirTemp("", "e2e")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &engineProxy{t: t, path: filepath.Join(dir, "engine.sock"), engine: engine, conns: map[net.Conn]struct{}{}}
+	p.repair()
+	t.Cleanup(func() {
+		p.breakDown("refuses")
+		p.wg.Wait()
+		os.RemoveAll(dir)
+	})
+	return p
+}
+
+// breakDown makes the engine refuse connections or never answer; connections
+// that exist are cut in the first case and fall silent in the second.
+func (p *engineProxy) breakDown(how string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if how == "hangs" {
+		p.hang = true
+		return
+	}
+	if p.listener != nil {
+		p.listener.Close()
+		p.listener = nil
+	}
+	for conn := range p.conns {
+		conn.Close()
+	}
+}
+
+// repair makes the engine answer again. Connections that hung are cut.
+func (p *engineProxy) repair() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hang = false
+	for conn := range p.conns {
+		conn.Close()
+	}
+	if p.listener != nil {
+		return
+	}
+	listener, err := net.Listen("unix", p.path)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.listener = listener
+	p.wg.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			p.wg.Go(func() { p.serve(conn) })
+		}
+	})
+}
+
+func (p *engineProxy) serve(conn net.Conn) {
+	defer conn.Close()
+	engine, err := net.Dial("unix", p.engine)
+	if err != nil {
+		return
+	}
+	defer engine.Close()
+	p.mu.Lock()
+	p.conns[conn], p.conns[engine] = struct{}{}, struct{}{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.conns, conn)
+		delete(p.conns, engine)
+	}()
+	p.wg.Go(func() {
+		p.copy(engine, conn)
+		if half, ok := engine.(*net.UnixConn); ok {
+			_ = half.CloseWrite() // the other direction goes on
+		}
+	})
+	p.copy(conn, engine)
+}
+
+// copy passes bytes on, and swallows them while the engine hangs.
+func (p *engineProxy) copy(to, from net.Conn) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		p.mu.Lock()
+		hang := p.hang
+		p.mu.Unlock()
+		if n > 0 && !hang {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			if err != io.EOF {
+				to.Close()
+			}
+			return
+		}
+	}
+}

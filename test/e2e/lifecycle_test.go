@@ -1,0 +1,317 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	"github.com/tinefn/tine/test/image"
+)
+
+func TestEngineAbsentAtStart(t *testing.T) {
+	s := launch(t, t.TempDir(), map[string]string{"DOCKER_HOST": "unix:///nonexistent/docker.sock"})
+	if code := s.exitCode(); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	lines := strings.Split(strings.TrimSpace(s.log.String()), "\n")
+	last := lines[len(lines)-1]
+	for _, want := range []string{"/nonexistent/docker.sock", "DOCKER_HOST"} {
+		if !strings.Contains(last, want) {
+			t.Errorf("the last line does not speak of %s:\n%s", want, last)
+		}
+	}
+}
+
+func TestAllWrongSettingsAreReportedAtOnce(t *testing.T) {
+	s := launch(t, t.TempDir(), map[string]string{
+		"FN_PORT": "many", "FN_NODE_TYPE": "gateway", "FN_MAX_PIDS": "-1", "FN_QUEUE_TIMEOUT": "soon",
+	})
+	if code := s.exitCode(); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, want := range []string{"FN_PORT", "many", "FN_NODE_TYPE", "gateway", "FN_MAX_PIDS", "-1", "FN_QUEUE_TIMEOUT", "soon"} {
+		if !strings.Contains(s.log.String(), want) {
+			t.Errorf("%s is not named:\n%s", want, s.log)
+		}
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	first := start(t, map[string]string{"FN_NODE_TYPE": "api"})
+	port := first.url[strings.LastIndex(first.url, ":")+1:]
+	second := launch(t, t.TempDir(), map[string]string{"FN_NODE_TYPE": "api", "FN_PORT": port})
+	if code := second.exitCode(); code != 1 || !strings.Contains(second.log.String(), port) {
+		t.Errorf("exit code %d:\n%s", code, second.log)
+	}
+}
+
+func TestAPINodeServesDefinitionsAndNoCalls(t *testing.T) {
+	// It needs no engine: the address leads nowhere.
+	s := start(t, map[string]string{
+		"FN_NODE_TYPE": "api", "DOCKER_HOST": "unix:///nonexistent/docker.sock", "FN_PUBLIC_LB_URL": "https://lb.example.com/fn/",
+	})
+	app := s.create("/v2/apps", object{"name": "app"})
+	fn := s.create("/v2/fns", object{"name": "fn", "app_id": app, "image": "x"})
+	got := s.send("GET", "/v2/fns/"+fn, "", nil)
+	if want := `"fnproject.io/fn/invokeEndpoint":"https://lb.example.com/fn/invoke/` + fn + `"`; !strings.Contains(got.body, want) {
+		t.Errorf("got %s", got.body)
+	}
+	s.send("POST", "/invoke/"+fn, "", nil).wantError(t, 404, "Path not found: POST /invoke/"+fn)
+	s.send("GET", "/t/app/x", "", nil).wantError(t, 404, "Path not found: GET /t/app/x")
+	for _, path := range []string{"/", "/version", "/metrics", "/debug/vars", "/debug/pprof/", "/debug/pprof/heap"} {
+		if got := s.send("GET", path, "", nil); got.status != 200 {
+			t.Errorf("%s: %d", path, got.status)
+		}
+	}
+}
+
+func TestDefinitionsSurviveAKill(t *testing.T) {
+	dir := t.TempDir()
+	first := launch(t, dir, map[string]string{"FN_NODE_TYPE": "api"})
+	if !first.awaitServing() {
+		t.Fatal(first.log)
+	}
+	var ids []string
+	for i := range 20 {
+		ids = append(ids, first.create("/v2/apps", object{"name": fmt.Sprintf("app%d", i)}))
+	}
+	_ = first.cmd.Process.Kill() // no orderly end
+	<-first.done
+	second := launch(t, dir, map[string]string{"FN_NODE_TYPE": "api"})
+	if !second.awaitServing() {
+		t.Fatal(second.log)
+	}
+	t.Cleanup(func() { second.stop() })
+	for _, id := range ids {
+		if got := second.send("GET", "/v2/apps/"+id, "", nil); got.status != 200 {
+			t.Errorf("%s: %d %s", id, got.status, got.body)
+		}
+	}
+}
+
+// leftovers counts what a server has left on the machine.
+func leftovers(t *testing.T, s *node) string {
+	t.Helper()
+	engine, err := client.New(client.FromEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+	defer cancel()
+	label := ""
+	for _, variable := range s.cmd.Env {
+		if tag, ok := strings.CutPrefix(variable, "FN_CONTAINER_LABEL_TAG="); ok {
+			label = "fn-agent-classifier=" + tag
+		}
+	}
+	containers, err := engine.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: make(client.Filters).Add("label", label)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, c := range containers.Items {
+		left = append(left, "container "+c.ID)
+	}
+	for _, variable := range s.cmd.Env {
+		if dir, ok := strings.CutPrefix(variable, "FN_IOFS_PATH="); ok {
+			entries, err := os.ReadDir(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, entry := range entries {
+				left = append(left, "directory "+filepath.Join(dir, entry.Name()))
+			}
+		}
+	}
+	return strings.Join(left, ", ")
+}
+
+func TestShutdownLetsCallsFinishAndLeavesNothing(t *testing.T) {
+	n := startNode(t, nil)
+	id := n.fn(nil)
+	running := make(chan answer, 1)
+	go func() {
+		got, err := n.do(n.request("POST", "/invoke/"+id, `{"sleepTime":2000}`, nil))
+		if err != nil {
+			t.Error(err)
+		}
+		running <- got
+	}()
+	n.awaitLog(t, func(log string) bool { return strings.Contains(log, "instance ready") })
+	time.Sleep(200 * time.Millisecond)
+	n.stop()
+	if got := <-running; got.status != 200 {
+		t.Errorf("the running call: %d %s", got.status, got.body)
+	}
+	if left := leftovers(t, n); left != "" {
+		t.Error("left behind: " + left)
+	}
+}
+
+func TestShutdownDeadlineEndsWhatStillRuns(t *testing.T) {
+	n := startNode(t, map[string]string{"FN_SHUTDOWN_TIMEOUT": "1"})
+	id := n.fn(nil)
+	go func() { _, _ = n.do(n.request("POST", "/invoke/"+id, `{"sleepTime":20000}`, nil)) }() // it is cut
+	n.awaitLog(t, func(log string) bool { return strings.Contains(log, "instance ready") })
+	began := time.Now()
+	_ = n.cmd.Process.Signal(syscall.SIGTERM) // it lives
+	n.exitCode()
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("took %v", took)
+	}
+	if left := leftovers(t, n); left != "" {
+		t.Error("left behind: " + left)
+	}
+	n.once.Do(func() {}) // the exit code of a shutdown that had to cut a call is not 0
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	n := startNode(t, nil)
+	id := n.fn(nil)
+	go func() { _, _ = n.do(n.request("POST", "/invoke/"+id, `{"sleepTime":20000}`, nil)) }() // it is cut
+	n.awaitLog(t, func(log string) bool { return strings.Contains(log, "instance ready") })
+	_ = n.cmd.Process.Signal(syscall.SIGTERM) // it lives
+	n.awaitLog(t, func(log string) bool { return strings.Contains(log, "Halting") })
+	began := time.Now()
+	_ = n.cmd.Process.Signal(syscall.SIGTERM) // likewise
+	n.exitCode()
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("took %v", took)
+	}
+	n.once.Do(func() {})
+	// The next start with the same tag removes what was left.
+	var tag string
+	for _, variable := range n.cmd.Env {
+		if value, ok := strings.CutPrefix(variable, "FN_CONTAINER_LABEL_TAG="); ok {
+			tag = value
+		}
+	}
+	next := start(t, map[string]string{"FN_CONTAINER_LABEL_TAG": tag})
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		if !strings.Contains(leftovers(t, n), "container") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the next start did not remove what was left:\n%s", next.log)
+		}
+	}
+}
+
+// TestManyCallsOnANodeForFour measures nothing: it checks that everything is
+// answered and nothing grows. The figures in the log are for the curious.
+func TestManyCallsOnANodeForFour(t *testing.T) {
+	n := startNode(t, map[string]string{"FN_MAX_TOTAL_MEMORY_BYTES": strconv.Itoa(512 << 20), "FN_LOG_LEVEL": "info"})
+	id := n.fn(object{"memory": 128})
+	if got := n.invoke(id, "x", mode("echo")); got.status != 200 {
+		t.Fatal(got.body)
+	}
+	before := n.resources(t)
+
+	began := time.Now()
+	for i := range 1000 {
+		body := strconv.Itoa(i)
+		if got := n.invoke(id, body, mode("echo")); got.status != 200 || got.body != body {
+			t.Fatalf("call %d: %d %q", i, got.status, got.body)
+		}
+	}
+	t.Logf("1000 sequential warm calls: %v each", time.Since(began)/1000)
+
+	began = time.Now()
+	var failed atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			body := strconv.Itoa(i)
+			got, err := n.do(n.request("POST", "/invoke/"+id, body, mode("echo", "Delay-Ms", "20")))
+			if err != nil || got.status != 200 || got.body != body {
+				failed.Add(1)
+				t.Logf("call %d: %v, %d %q", i, err, got.status, got.body)
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("200 parallel calls of 20 ms on 4 instances: %v", time.Since(began))
+	if failed.Load() != 0 {
+		t.Errorf("%d of 200 parallel calls failed", failed.Load())
+	}
+	transport.CloseIdleConnections()
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		// Three more instances than before may be warm, each with a few
+		// goroutines and descriptors.
+		after := n.resources(t)
+		if after.goroutines <= before.goroutines+30 && after.descriptors <= before.descriptors+20 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("before %+v, after %+v", before, after)
+		}
+	}
+	n.stop()
+	if left := leftovers(t, n); left != "" {
+		t.Error("left behind: " + left)
+	}
+}
+
+// resources is what a running server holds.
+type resources struct{ goroutines, descriptors int }
+
+func (s *server) resources(t *testing.T) resources {
+	t.Helper()
+	got := s.send("GET", "/debug/pprof/goroutine?debug=1", "", nil)
+	var r resources
+	if _, err := fmt.Sscanf(got.body, "goroutine profile: total %d", &r.goroutines); err != nil || got.status != http.StatusOK {
+		t.Fatalf("got %d %q", got.status, got.body)
+	}
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.descriptors = len(entries)
+	return r
+}
+
+func TestEngineThatGoesAwayAndComesBack(t *testing.T) {
+	image.NeedEngine(t)
+	proxy := newEngineProxy(t)
+	n := startNode(t, map[string]string{"DOCKER_HOST": "unix://" + proxy.path, "FN_ENGINE_TIMEOUT": "2"})
+	warm, cold := n.fn(nil), n.fn(nil)
+	if got := n.invoke(warm, "x", mode("echo")); got.status != 200 {
+		t.Fatal(got.body)
+	}
+	for _, how := range []string{"refuses", "hangs"} {
+		t.Run(how, func(t *testing.T) {
+			proxy.breakDown(how)
+			got := n.invoke(cold, "x", mode("echo"))
+			got.wantError(t, 503, "Timed out - server too busy")
+			if got.took > 15*time.Second {
+				t.Errorf("after %v", got.took)
+			}
+			if got := n.invoke(warm, "x", mode("echo")); got.status != 200 {
+				t.Errorf("a warm function: %d %s", got.status, got.body)
+			}
+			proxy.repair()
+			for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+				if got := n.invoke(cold, "x", mode("echo")); got.status == 200 {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("no call worked after the engine came back")
+				}
+			}
+			// A new function for the next round, which needs a container again.
+			cold = n.fn(nil)
+		})
+	}
+}
