@@ -78,8 +78,11 @@ type clientBody struct {
 	ended atomic.Bool // read has returned an error, usually io.EOF
 }
 
-func newClientBody(w http.ResponseWriter, r *http.Request) *clientBody {
-	return &clientBody{read: r.Body.Read, conn: http.NewResponseController(w)}
+// newClientBody returns r's body, which can be read on while the response is
+// being written: a function may answer before it has seen all of its request.
+func newClientBody(w http.ResponseWriter, r *http.Request) (*clientBody, error) {
+	b := &clientBody{read: r.Body.Read, conn: http.NewResponseController(w)}
+	return b, ignoreUnsupported(b.conn.EnableFullDuplex())
 }
 
 func (b *clientBody) Read(p []byte) (int, error) {

@@ -27,23 +27,28 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) error {
 	}
 	header := r.Header.Clone()
 	stripHopByHop(header)
-	call := newCall(w, r, target, header)
+	call, err := newCall(w, r, target, header)
+	if err != nil {
+		return err
+	}
 	if r.Header.Get(headerInvokeType) == invokeTypeDetached {
 		return g.invokeDetached(w, r, call)
 	}
 	return g.invokeSync(w, r, call, directHeader)
 }
 
-// newCall makes a call of a request and gives the client its identifier.
-func newCall(w http.ResponseWriter, r *http.Request, target catalog.Target, header http.Header) *invoke.Call {
+// newCall makes a call of a request.
+func newCall(w http.ResponseWriter, r *http.Request, target catalog.Target, header http.Header) (*invoke.Call, error) {
 	call := &invoke.Call{
 		ID: model.NewID(), App: target.App, Fn: target.Fn, Trigger: target.Trigger,
 		Header: header, Body: http.NoBody,
 	}
-	if r.Body != nil && r.Body != http.NoBody {
-		call.Body, call.ContentLength = newClientBody(w, r), r.ContentLength
+	if r.Body == nil || r.Body == http.NoBody {
+		return call, nil
 	}
-	return call
+	body, err := newClientBody(w, r)
+	call.Body, call.ContentLength = body, r.ContentLength
+	return call, err
 }
 
 // headerMap decides which headers of an answer reach the client, and with

@@ -30,7 +30,10 @@ func (g *Gateway) trigger(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	call := newCall(w, r, target, encapsulate(r))
+	call, err := newCall(w, r, target, encapsulate(r))
+	if err != nil {
+		return err
+	}
 	return g.invokeSync(w, r, call, decapsulate)
 }
 

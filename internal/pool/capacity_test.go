@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tinefn/tine/driver/fake"
 	"github.com/tinefn/tine/model"
 )
 
@@ -19,9 +20,9 @@ func TestLongestIdleInstanceOfAnotherFunctionIsEvicted(t *testing.T) {
 		time.Sleep(time.Second)
 		mustAcquire(t, p, fnSpec("young")).Release()
 		mustAcquire(t, p, fnSpec("new")).Release()
-		created, _ := e.count()
+		created := e.Calls(fake.OpCreate)
 		mustAcquire(t, p, fnSpec("young")).Release()
-		if again, _ := e.count(); again != created {
+		if again := e.Calls(fake.OpCreate); again != created {
 			t.Error("the younger one was evicted")
 		}
 		closePool(t, p, e)
@@ -62,7 +63,7 @@ func TestNobodyIsEvictedInVain(t *testing.T) {
 func TestFreedMemoryIsKeptForTheOneThatAskedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
-		e.removeDelay = time.Second
+		e.script.RemoveDelay = time.Second
 		p := newPool(t, e, func(o *Options) { o.Total.MemoryBytes = 4 * mib })
 		var held []*Lease
 		for range 4 {
@@ -107,7 +108,7 @@ func TestIdleInstanceMakesRoomForAWaitingFunctionAtOnce(t *testing.T) {
 		began := time.Now()
 		a.Release()
 		lease := <-got
-		if took := time.Since(began); took != e.startDelay {
+		if took := time.Since(began); took != startDelay {
 			t.Errorf("took %v", took)
 		}
 		lease.Release()
@@ -133,7 +134,7 @@ func TestBusyFunctionDoesNotStarveOneWithoutInstances(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		began := time.Now()
 		lease := mustAcquire(t, p, fnSpec("modest"))
-		if waited := time.Since(began); waited > DefaultYieldAfter+e.startDelay+200*time.Millisecond {
+		if waited := time.Since(began); waited > DefaultYieldAfter+startDelay+200*time.Millisecond {
 			t.Errorf("waited %v", waited)
 		}
 		lease.Release()
@@ -158,7 +159,7 @@ func TestFunctionsThatOnlyFitOneAtATimeTakeTurns(t *testing.T) {
 			}
 		}
 		wg.Wait()
-		if created, _ := e.count(); created > 4 {
+		if created := e.Calls(fake.OpCreate); created > 4 {
 			t.Errorf("%d launches for 15 calls", created)
 		}
 		closePool(t, p, e)
@@ -209,7 +210,7 @@ func TestManyCallsOnASmallMachineAreAllServed(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if most := e.most(); most > 4 {
+		if most := e.MaxLive(); most > 4 {
 			t.Errorf("%d containers at a time on a machine for 4", most)
 		}
 		closePool(t, p, e)

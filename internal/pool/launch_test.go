@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/fake"
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
 )
@@ -19,16 +20,16 @@ func TestFailedLaunchTellsItsCallerWhy(t *testing.T) {
 		want  error
 	}{
 		"engine gone":        {func(e *engine) { e.createErr = always(driver.ErrUnavailable) }, model.ErrServerBusy},
-		"engine gone, start": {func(e *engine) { e.startErr = always(driver.ErrUnavailable) }, model.ErrServerBusy},
+		"engine gone, start": {func(e *engine) { e.script.StartErr = driver.ErrUnavailable }, model.ErrServerBusy},
 		"engine gone, image": {func(e *engine) { e.imageErr = driver.ErrUnavailable }, model.ErrServerBusy},
 		"image vanished":     {func(e *engine) { e.createErr = always(driver.ErrImageNotFound) }, model.ErrServerBusy},
 		"engine's objection": {func(e *engine) { e.createErr = always(errBroken) }, errBroken},
-		"syslog":             {func(e *engine) { e.startErr = always(driver.ErrSyslog) }, model.ErrSyslogUnavailable},
+		"syslog":             {func(e *engine) { e.script.StartErr = driver.ErrSyslog }, model.ErrSyslogUnavailable},
 		"volumes":            {func(e *engine) { e.imageErr = driver.ErrImageVolume }, model.ErrImageVolume},
 		"pull timeout":       {func(e *engine) { e.imageErr = context.DeadlineExceeded }, model.ErrImagePullTimeout},
 		"pull":               {func(e *engine) { e.imageErr = &driver.PullError{Image: "a", Message: "no", Status: 404} }, model.ErrImagePullFailed},
-		"no socket":          {func(e *engine) { e.neverReady = true }, model.ErrContainerInitTimeout},
-		"exit":               {func(e *engine) { e.exitAtOnce = true }, model.ErrContainerInitFailed},
+		"no socket":          {func(e *engine) { e.script.NeverSocket = true }, model.ErrContainerInitTimeout},
+		"exit":               {func(e *engine) { e.script.Exit = &driver.Exit{Code: 1} }, model.ErrContainerInitFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -114,7 +115,7 @@ func TestWaitersAreLeftToOtherInstancesWhenALaunchFails(t *testing.T) {
 		got := make(chan *Lease, 1)
 		go func() { got <- mustAcquire(t, p, fnSpec("a")) }()
 		time.Sleep(20 * time.Second)
-		if created, _ := e.count(); created < 3 || created > 12 {
+		if created := e.Calls(fake.OpCreate); created < 3 || created > 12 {
 			t.Errorf("%d attempts in 20 seconds", created)
 		}
 		held.Release()
@@ -126,7 +127,7 @@ func TestWaitersAreLeftToOtherInstancesWhenALaunchFails(t *testing.T) {
 func TestAllWhoWaitedAreToldWhenNothingCanBeLaunched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
-		e.neverReady = true
+		e.script.NeverSocket = true
 		p := newPool(t, e, nil)
 		began := time.Now()
 		var wg sync.WaitGroup
@@ -159,8 +160,8 @@ func TestNoMemoryIsReservedWhileAnImageIsPulled(t *testing.T) {
 			t.Errorf("%d bytes reserved", used)
 		}
 		wg.Wait()
-		if e.images != 1 {
-			t.Errorf("asked for the image %d times", e.images)
+		if e.Calls(fake.OpEnsureImage) != 1 {
+			t.Errorf("asked for the image %d times", e.Calls(fake.OpEnsureImage))
 		}
 		closePool(t, p, e)
 	})
@@ -180,8 +181,8 @@ func TestVanishedImageIsLookedForAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustAcquire(t, p, fnSpec("a")).Release()
-		if e.images != 2 {
-			t.Errorf("asked for the image %d times", e.images)
+		if e.Calls(fake.OpEnsureImage) != 2 {
+			t.Errorf("asked for the image %d times", e.Calls(fake.OpEnsureImage))
 		}
 		closePool(t, p, e)
 	})
@@ -191,12 +192,12 @@ func TestLaunchGoesOnWhenItsCallerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
 		p := newPool(t, e, nil)
-		ctx, cancel := context.WithTimeout(t.Context(), e.startDelay/2)
+		ctx, cancel := context.WithTimeout(t.Context(), startDelay/2)
 		defer cancel()
 		if _, err := p.Acquire(ctx, fnSpec("a")); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
 		}
-		time.Sleep(e.startDelay)
+		time.Sleep(startDelay)
 		began := time.Now()
 		mustAcquire(t, p, fnSpec("a")).Release()
 		if took := time.Since(began); took != 0 {

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/fake"
 	"github.com/tinefn/tine/internal/capacity"
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
@@ -32,7 +32,7 @@ func TestFirstCallLaunchesAndLaterOnesReuse(t *testing.T) {
 		second.Release()
 		second.Release() // has no effect
 		second.Destroy("nor this")
-		if created, _ := e.count(); created != 1 {
+		if created := e.Calls(fake.OpCreate); created != 1 {
 			t.Errorf("%d containers were made", created)
 		}
 		closePool(t, p, e)
@@ -53,10 +53,10 @@ func TestParallelCallsLaunchOneInstanceEach(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if took := time.Since(began); took != e.startDelay+time.Minute {
+		if took := time.Since(began); took != startDelay+time.Minute {
 			t.Errorf("took %v: launches were not parallel", took)
 		}
-		if created, _ := e.count(); created != 4 {
+		if created := e.Calls(fake.OpCreate); created != 4 {
 			t.Errorf("%d containers were made", created)
 		}
 		closePool(t, p, e)
@@ -120,12 +120,12 @@ func TestIdleInstanceEndsAfterItsTimeout(t *testing.T) {
 		mustAcquire(t, p, fnSpec("a")).Release() // begins a new idle time
 		time.Sleep(29 * time.Second)
 		synctest.Wait()
-		if _, live := e.count(); live != 1 {
+		if live := e.Live(); live != 1 {
 			t.Fatal("ended too early")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if _, live := e.count(); live != 0 {
+		if live := e.Live(); live != 0 {
 			t.Error("still there")
 		}
 		if len(p.groups) != 0 {
@@ -239,7 +239,7 @@ func TestChangedSpecGetsItsOwnInstances(t *testing.T) {
 func TestDestroyedInstanceIsReplacedForTheWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
-		e.removeDelay = 100 * time.Millisecond
+		e.script.RemoveDelay = 100 * time.Millisecond
 		p := newPool(t, e, func(o *Options) { o.Total.MemoryBytes = 1 * mib })
 		held := mustAcquire(t, p, fnSpec("a"))
 		got := make(chan *Lease, 1)
@@ -251,11 +251,11 @@ func TestDestroyedInstanceIsReplacedForTheWaiter(t *testing.T) {
 		if lease.ID == held.ID {
 			t.Error("got the destroyed instance")
 		}
-		if took := time.Since(began); took != e.removeDelay+e.startDelay {
+		if took := time.Since(began); took != e.script.RemoveDelay+startDelay {
 			t.Errorf("took %v", took)
 		}
 		lease.Release()
-		if most := e.most(); most != 1 {
+		if most := e.MaxLive(); most != 1 {
 			t.Errorf("%d containers at a time on a machine for one", most)
 		}
 		closePool(t, p, e)
@@ -303,17 +303,11 @@ func TestEngineThatGoesAwayDoesNotKillInstances(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
 		p := newPool(t, e, nil)
-		down := true
-		e.waitErr = func() error {
-			if down {
-				return driver.ErrUnavailable
-			}
-			return nil
-		}
 		first := mustAcquire(t, p, fnSpec("a"))
+		e.Down()
 		time.Sleep(time.Minute)
 		first.Release()
-		e.change(func() { down = false })
+		e.Up()
 		second := mustAcquire(t, p, fnSpec("a"))
 		if second.ID != first.ID {
 			t.Error("a healthy instance was given up")
@@ -326,13 +320,7 @@ func TestEngineThatGoesAwayDoesNotKillInstances(t *testing.T) {
 func TestRemovalIsRepeatedUntilTheEngineConfirms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
-		fail := 5
-		e.removeErr = func() error {
-			if fail--; fail >= 0 {
-				return driver.ErrUnavailable
-			}
-			return nil
-		}
+		e.script.RemoveFailures = 5
 		p := newPool(t, e, func(o *Options) { o.Total.MemoryBytes = 1 * mib })
 		mustAcquire(t, p, fnSpec("a")).Destroy("test")
 		synctest.Wait()
@@ -375,7 +363,7 @@ func TestCloseWaitsForCallersThenEndsWhatIsLeft(t *testing.T) {
 			t.Errorf("took %v", took)
 		}
 		rude.Release()
-		if _, live := e.count(); live != 0 {
+		if live := e.Live(); live != 0 {
 			t.Errorf("%d containers left", live)
 		}
 	})
@@ -384,7 +372,7 @@ func TestCloseWaitsForCallersThenEndsWhatIsLeft(t *testing.T) {
 func TestCloseEndsLaunchesInProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
-		e.startDelay = time.Hour
+		e.script.SocketDelay = time.Hour
 		p := newPool(t, e, func(o *Options) { o.StartTimeout = 0 })
 		go p.Acquire(t.Context(), fnSpec("a"))
 		time.Sleep(time.Second)

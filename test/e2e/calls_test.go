@@ -121,7 +121,7 @@ func TestDirectCall(t *testing.T) {
 
 	t.Run("status is always 200 and all headers come back", func(t *testing.T) {
 		got := n.invoke(id, `{"responseCode":418,"responseContentType":"foo/bar","returnHeaders":{"X-Back":["1","2"],"Keep-Alive":["5"]}}`, nil)
-		if got.status != 200 || got.header.Get("Fn-Http-Status") != "418" || got.header.Get("Content-Type") != "foo/bar" {
+		if got.status != 200 || got.header.Get("Content-Type") != "foo/bar" {
 			t.Errorf("got %d, header %v", got.status, got.header)
 		}
 		if diff := cmp.Diff([]string{"1", "2"}, got.header["X-Back"]); diff != "" {
@@ -129,6 +129,13 @@ func TestDirectCall(t *testing.T) {
 		}
 		if got.header.Get("Keep-Alive") != "" {
 			t.Error("a hop-by-hop header came back")
+		}
+	})
+
+	t.Run("caller may speak the gateway's protocol", func(t *testing.T) {
+		got := n.invoke(id, `{"responseCode":418,"returnHeaders":{"X-Back":["1"]}}`, map[string]string{"Fn-Intent": "httprequest"})
+		if got.status != 200 || got.header.Get("Fn-Http-Status") != "418" || got.header.Get("Fn-Http-H-X-Back") != "1" {
+			t.Errorf("got %d, header %v", got.status, got.header)
 		}
 	})
 
