@@ -15,8 +15,8 @@ import (
 	"os"
 
 	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/internal/config"
 	"github.com/tinefn/tine/internal/edge"
-	config "github.com/tinefn/tine/internal/settings"
 	"github.com/tinefn/tine/internal/telemetry"
 	"github.com/tinefn/tine/invoke"
 )
@@ -55,14 +55,10 @@ func New(ctx context.Context, opts Options) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wrong settings:\n%w", err)
 	}
-	log, logFile, err := telemetry.NewLogger(telemetry.LogOptions{
-		Format: cfg.Log.Format, Level: cfg.Log.Level, Dest: cfg.Log.Dest, Stderr: opts.Stderr,
-	})
-	if err != nil {
+	n := &Node{config: cfg, opts: opts}
+	if err := n.openLog(); err != nil {
 		return nil, err
 	}
-	n := &Node{config: cfg, opts: opts, log: slog.New(edge.LogHandler(log.Handler()))}
-	n.stack.push("the log", func(context.Context) error { return logFile.Close() })
 	for _, text := range warnings {
 		n.log.Warn(text)
 	}
@@ -70,6 +66,27 @@ func New(ctx context.Context, opts Options) (*Node, error) {
 		return nil, errors.Join(err, n.stack.stop(ctx))
 	}
 	return n, nil
+}
+
+// openLog opens the log where the settings say, or on standard error if that
+// fails: a server is worth more than the place of its log.
+func (n *Node) openLog() error {
+	c := n.config.Log
+	opts := telemetry.LogOptions{Format: c.Format, Level: c.Level, Dest: c.Dest, Stderr: n.opts.Stderr}
+	log, file, failure := telemetry.NewLogger(opts)
+	if failure != nil {
+		var err error
+		opts.Dest = ""
+		if log, file, err = telemetry.NewLogger(opts); err != nil {
+			return err
+		}
+	}
+	n.log = slog.New(edge.LogHandler(log.Handler()))
+	n.stack.push("the log", func(context.Context) error { return file.Close() })
+	if failure != nil {
+		n.log.Error("FN_LOG_DEST: the log stays on standard error", slog.Any("error", failure))
+	}
+	return nil
 }
 
 // build starts the parts of the node's type and the listener above them.

@@ -13,7 +13,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
-	config "github.com/tinefn/tine/internal/settings"
+	"github.com/tinefn/tine/internal/config"
 	"github.com/tinefn/tine/node"
 )
 

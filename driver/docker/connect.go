@@ -73,7 +73,7 @@ func (d *Driver) explain(callCtx, ctx context.Context, err error) error {
 		cause, advice = syscall.ECONNREFUSED, "start Docker, or set DOCKER_HOST to where it listens"
 	case dialErr != nil:
 		cause, advice = dialErr, "check DOCKER_HOST and that Docker runs there"
-	case context.Cause(callCtx) == errNoAnswer:
+	case errors.Is(context.Cause(callCtx), errNoAnswer):
 		cause, advice = errNoAnswer, "restart Docker, or set DOCKER_HOST to one that works"
 	}
 	return fmt.Errorf("%w: nothing usable answers at %s (%w): %s", driver.ErrUnavailable, d.opts.Host, cause, advice)

@@ -29,7 +29,7 @@ func failure(callCtx context.Context, what string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case context.Cause(callCtx) == errNoAnswer:
+	case errors.Is(context.Cause(callCtx), errNoAnswer):
 		return fmt.Errorf("%s: %w: %w", what, driver.ErrUnavailable, errNoAnswer)
 	case callCtx.Err() != nil:
 		return fmt.Errorf("%s: %w", what, ended(callCtx))

@@ -56,8 +56,10 @@ func TestSpecTranslation(t *testing.T) {
 					Resources: container.Resources{
 						Memory: 128 << 20, MemorySwap: 128 << 20, CPUPeriod: 100000, CPUQuota: 150000, PidsLimit: new(int64(50)),
 						Ulimits: []*container.Ulimit{
-							{Name: "nofile", Soft: 1, Hard: 1}, {Name: "memlock", Soft: 2, Hard: 2},
-							{Name: "sigpending", Soft: 3, Hard: 3}, {Name: "msgqueue", Soft: 4, Hard: 4},
+							{Name: "nofile", Soft: 1, Hard: 1},
+							{Name: "memlock", Soft: 2, Hard: 2},
+							{Name: "sigpending", Soft: 3, Hard: 3},
+							{Name: "msgqueue", Soft: 4, Hard: 4},
 						},
 					},
 				},

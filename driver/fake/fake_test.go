@@ -331,7 +331,10 @@ func life(t *testing.T, e *fake.Engine) (fake.Op, error) {
 		op fake.Op
 		do func(context.Context) error
 	}{
-		{fake.OpStart, c.Start}, {fake.OpFreeze, c.Freeze}, {fake.OpThaw, c.Thaw}, {fake.OpStop, c.Stop},
+		{fake.OpStart, c.Start},
+		{fake.OpFreeze, c.Freeze},
+		{fake.OpThaw, c.Thaw},
+		{fake.OpStop, c.Stop},
 		{fake.OpWait, func(ctx context.Context) error { _, err := c.Wait(ctx); return err }},
 		{fake.OpRemove, c.Remove},
 	} {

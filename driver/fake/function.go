@@ -58,6 +58,7 @@ func (c *Container) serve(listener net.Listener) {
 				c.wg.Add(1)
 			case http.StateClosed, http.StateHijacked:
 				c.wg.Done()
+			default: // the connection lives on
 			}
 		},
 	}
@@ -111,6 +112,7 @@ func (c *Container) makeSocket() (net.Listener, error) {
 		return nil, os.Symlink("../"+socketName, name)
 	case DirectSocket:
 		return listen(dir, socketName)
+	default: // a socket behind a link, below
 	}
 	listener, err := listen(dir, phonyName)
 	if err != nil {

@@ -46,7 +46,7 @@ var sameRow = map[[2]string]string{
 // aside are beside the layers: only the composition and programs give their
 // values to components, which therefore can be tested and embedded without.
 var (
-	aside      = []string{"internal/config/...", "internal/settings/...", "internal/telemetry"}
+	aside      = []string{"internal/config/...", "internal/telemetry"}
 	asideUsers = []string{"node", "cmd/..."}
 )
 

@@ -1,110 +1,130 @@
-// Package config turns environment variables into a [Config]. One table,
-// settings.go, says what there is; it drives parsing, the text of --help and
-// docs/configuration.md.
+// Package config reads the settings of a node from environment variables. One
+// table of settings drives reading, fnserver --help and docs/configuration.md.
 //
-// Parts of the server do not import this package: the composition root gives
-// them the values they need. Read settings.go first, then load.go.
+// Read settings.go for the table, parse.go for the forms of values, load.go
+// for how they are read, and document.go for how they are described.
 package config
 
 import (
 	"log/slog"
+	"net/url"
 	"time"
 )
 
-// Config is everything an operator can set.
+// Config is every setting of a node, read and checked.
 type Config struct {
-	NodeType        string        // NodeFull or NodeAPI
-	ShutdownTimeout time.Duration // of a graceful stop, then what still runs is cut
-	HTTP            HTTP
-	Store           Store
-	Log             Log
-	Runner          Runner
-	Sockets         Sockets
-	Engine          Engine
+	NodeType string // NodeFull or NodeAPI
+
+	HTTP    HTTP
+	Store   Store
+	Log     Log
+	Runner  Runner
+	Engine  Engine
+	Sockets Sockets
+
+	ShutdownTimeout time.Duration
 }
 
-// Types of nodes.
+// The node types.
 const (
-	NodeFull = "full" // definitions and calls
-	NodeAPI  = "api"  // definitions only
+	NodeFull = "full"
+	NodeAPI  = "api"
 )
 
-// HTTP configures the listener and what every request passes.
+// HTTP is about the web listener.
 type HTTP struct {
-	Host string // address to listen on; empty: all
+	Host string // address to bind; empty: all
 	Port int    // 0: any free one
 
-	PublicURL       string   // base of endpoints in responses; empty: as the client came
-	CORSOrigins     []string // "*" first: all; empty: CORS is off
+	PublicURL       string
+	CORSOrigins     []string
 	CORSHeaders     []string
-	RequestIDHeader string // empty: no request identifiers
+	RequestIDHeader string
 
-	MaxRequestBytes       int64 // of a body; 0: no limit
+	MaxRequestBytes       int64 // 0: no limit
 	MaxRequestHeaderBytes int64
-	MaxDefinitionBytes    int64 // of a body of the definitions API
+	MaxDefinitionBytes    int64
 
-	HeaderReadTimeout time.Duration // this and the next three: 0 is no limit
-	BodyReadTimeout   time.Duration // of the time that reading one body may block
+	HeaderReadTimeout time.Duration // this and the following: 0 is none
+	BodyReadTimeout   time.Duration
 	WriteTimeout      time.Duration
 	IdleTimeout       time.Duration
 }
 
-// Store says where definitions are kept.
+// Store is about the database.
 type Store struct {
 	URL         SecretURL
-	PingRetries int // attempts to connect at start, a second apart
+	PingRetries int // attempts to reach it at start, a second apart
 }
 
-// Log configures the server's log.
+// Log is about the server's own log.
 type Log struct {
-	Format string // text or json
+	Format string // "text" or "json"
 	Level  slog.Level
-	Dest   string // stderr or file:///path
+	Dest   string // "stderr" or a file:// URL
 }
 
-// Runner bounds calls and containers. Zero numbers are no limit, unless said
-// otherwise.
+// Runner is about calls and the containers they run in.
 type Runner struct {
-	PullTimeout  time.Duration // of one image
-	StartTimeout time.Duration // from a container's start to its socket
-	QueueTimeout time.Duration // longest wait for an instance
-	QueueSize    int           // waiting calls per function, at least 1
-	FailFast     bool          // refuse at once what cannot be launched now
+	PullTimeout  time.Duration // 0: none
+	StartTimeout time.Duration // 0: none
+	QueueTimeout time.Duration // 0: none
+	QueueSize    int
+	FailFast     bool
 
-	MaxResponseBytes       int64
-	MaxResponseHeaderBytes int64 // 0: 10 MiB
-	ResponseHoldBytes      int64 // response limits up to this are checked before the first byte is sent
-	MaxDetachedBytes       int64
-	LogOutput              bool // write what functions print to the log
+	MaxResponseBytes       int64 // 0: no limit
+	MaxResponseHeaderBytes int64 // 0: the default of package runner
+	ResponseHoldBytes      int64
+	MaxDetachedBytes       int64 // 0: no limit
 
-	MaxMemoryBytes int64 // of all containers together; 0: what the machine has, likewise the next
-	MaxMilliCPU    int64
+	MaxMemoryBytes int64 // of all containers together; 0: what the machine has
+	MaxMilliCPU    int64 // likewise
 
-	Processes         int64 // of each container, likewise the rest
+	DiskMiB           int64 // of one container; 0: no limit
+	Processes         int64 // 0: no limit
 	OpenFiles         int64
 	LockedMemoryBytes int64
 	PendingSignals    int64
 	MessageQueueBytes int64
-	DiskMiB           int64
 	TmpInodes         int64
-	WritableRoot      bool
-	Privileged        bool // keep the image's user and the engine's default capabilities
+
+	WritableRoot bool
+	Privileged   bool
+	LogOutput    bool
 }
 
-// Sockets says where the sockets of functions are.
-type Sockets struct {
-	Path       string // empty: the system's temporary directory
-	EnginePath string // Path as the container engine sees it; empty: the same
-}
-
-// Engine says which container engine to use, and how.
+// Engine is about the container engine.
 type Engine struct {
-	Driver        string        // auto or docker
-	Host          string        // as in DOCKER_HOST
-	CertPath      string        // directory; empty: no TLS
-	TLSVerify     bool          // verify the engine's certificate
-	CallTimeout   time.Duration // of one request to the engine
-	Networks      []string      // empty: the engine's default network
-	LabelTag      string        // empty: containers are not labelled, leftovers not removed
-	EnableVolumes bool          // allow images that declare volumes
+	Driver        string // "auto" or "docker"
+	Host          string // DOCKER_HOST
+	CertPath      string
+	TLSVerify     bool
+	CallTimeout   time.Duration
+	Networks      []string
+	LabelTag      string
+	EnableVolumes bool
 }
+
+// Sockets is about the directories that functions put their sockets in.
+type Sockets struct {
+	Path       string // as the server sees it; empty: the system's temporary directory
+	EnginePath string // as the engine sees it; empty: the same
+}
+
+// SecretURL is a URL whose password is not for logs.
+type SecretURL string
+
+// String returns the URL with its password masked.
+func (u SecretURL) String() string {
+	parsed, err := url.Parse(string(u))
+	if err != nil {
+		return "[unreadable url]"
+	}
+	return parsed.Redacted()
+}
+
+// LogValue keeps the password out of logs.
+func (u SecretURL) LogValue() slog.Value { return slog.StringValue(u.String()) }
+
+// Reveal returns the URL as it was given.
+func (u SecretURL) Reveal() string { return string(u) }

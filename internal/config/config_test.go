@@ -26,7 +26,7 @@ func load(t *testing.T, environ ...string) (*Config, []string) {
 func noFiles(string) ([]byte, error) { return nil, os.ErrNotExist }
 
 func TestDefaults(t *testing.T) {
-	c, warnings := load(t, "HOME=/root", "PATH=/bin")
+	c, warnings := load(t, "HOME=/root", "PATH=/bin", "FN_API_URL=http://localhost:8080")
 	if len(warnings) != 0 {
 		t.Errorf("warnings: %q", warnings)
 	}

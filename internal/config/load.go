@@ -3,125 +3,122 @@ package config
 import (
 	"errors"
 	"fmt"
-	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 )
 
-// fileSuffix makes of a variable's name that of the one that names a file with
-// the value.
-const fileSuffix = "_FILE"
-
-// Load reads the settings from environment variables, given as NAME=value.
-// readFile reads the files that variables with _FILE at the end name; dir is
-// what the default of the database is relative to.
+// Load reads the settings from an environment as os.Environ gives it. For any
+// variable X that is not set, X_FILE may name a file that holds the value.
+// dir is the working directory, for defaults.
 //
-// The error lists all wrong settings, one in a line. The warnings are for the
-// log.
-func Load(environ []string, readFile func(string) ([]byte, error), dir string) (*Config, []string, error) {
-	given := map[string]string{}
+// All wrong settings are reported in one error. What is only odd, such as a
+// variable that no setting has, is returned as warnings for the log.
+func Load(environ []string, readFile func(name string) ([]byte, error), dir string) (*Config, []string, error) {
+	env := make(map[string]string, len(environ))
 	for _, variable := range environ {
 		if name, value, ok := strings.Cut(variable, "="); ok {
-			given[name] = value
+			env[name] = value
 		}
 	}
-	c := &Config{}
+	c := &Config{Runner: Runner{LogOutput: true}}
+	c.Store.URL = SecretURL("sqlite3://" + filepath.Join(dir, "data", "fn.db"))
 	var warnings []string
-	var wrong []error
+	var errs []error
 	for _, s := range settings {
-		err := s.load(c, given, readFile)
-		if w, ok := errors.AsType[warning](err); ok {
-			warnings = append(warnings, w.Error())
-		} else if err != nil {
-			wrong = append(wrong, err)
+		if s.Default != "" {
+			if err := s.parse(c, s.Default); err != nil {
+				return nil, nil, fmt.Errorf("default of %s: %w", s.Name, err)
+			}
 		}
-	}
-	if c.Store.URL == "" {
-		c.Store.URL = SecretURL("sqlite3://" + dir + "/data/fn.db")
-	}
-	warnings = append(warnings, oddNames(given)...)
-	if len(wrong) > 0 {
-		return nil, warnings, errors.Join(wrong...)
-	}
-	return c, warnings, nil
-}
-
-// load sets the default, and what is given on top of it.
-func (s Setting) load(c *Config, given map[string]string, readFile func(string) ([]byte, error)) error {
-	if s.Default != "" {
-		if err := s.parse(c, s.Default); err != nil {
-			return s.explain(s.Default, err)
+		value, err := lookUp(env, readFile, s.Name)
+		if err == nil && value != "" {
+			err = s.parse(c, value)
 		}
-	}
-	value, isSet := given[s.Name]
-	if path := given[s.Name+fileSuffix]; !isSet && path != "" {
-		content, err := readFile(path)
-		if err != nil {
-			return s.explain(path, fmt.Errorf("%s%s cannot be read: %w", s.Name, fileSuffix, err))
-		}
-		value = string(content)
-	}
-	value = strings.TrimSpace(value)
-	if value == "" {
-		return nil
-	}
-	if err := s.parse(c, value); err != nil {
-		return s.explain(value, err)
-	}
-	return nil
-}
-
-// explain says which setting is wrong, why, and what would be right. A warning
-// stays one.
-func (s Setting) explain(value string, err error) error {
-	text := fmt.Sprintf("%s=%q: ", s.Name, value)
-	expected := "; expected " + s.Form
-	if s.Default != "" {
-		expected += fmt.Sprintf(" (default %s)", s.Default)
-	}
-	if w, ok := errors.AsType[warning](err); ok {
-		return warning{fmt.Errorf("%s%w%s", text, w.error, expected)}
-	}
-	return fmt.Errorf("%s%w%s", text, err, expected)
-}
-
-// oddNames warns about variables that look like settings and are none.
-func oddNames(given map[string]string) []string {
-	var warnings []string
-	for _, name := range slices.Sorted(maps.Keys(given)) {
-		base := strings.TrimSuffix(name, fileSuffix)
-		isSetting := slices.ContainsFunc(settings, func(s Setting) bool { return s.Name == base })
-		if !strings.HasPrefix(name, "FN_") || isSetting {
+		if err == nil {
 			continue
 		}
-		if reason, ok := notYet[base]; ok {
-			warnings = append(warnings, name+" has no effect: "+reason)
+		text := s.complaint(value, err)
+		if errors.As(err, new(warning)) {
+			warnings = append(warnings, text)
+		} else {
+			errs = append(errs, errors.New(text))
+		}
+	}
+	return c, append(warnings, strangers(env)...), errors.Join(errs...)
+}
+
+// lookUp returns a variable's value, from the file that X_FILE names if X is
+// not set. What a file holds is trimmed: editors end files with a newline.
+func lookUp(env map[string]string, readFile func(string) ([]byte, error), name string) (string, error) {
+	if value, given := env[name]; given {
+		return value, nil
+	}
+	file, given := env[name+"_FILE"]
+	if !given {
+		return "", nil
+	}
+	content, err := readFile(file)
+	if err != nil {
+		return file, fmt.Errorf("%s_FILE cannot be read: %w", name, err)
+	}
+	return strings.TrimSpace(string(content)), nil
+}
+
+// complaint says what is wrong with a setting and what would be right.
+func (s Setting) complaint(value string, err error) string {
+	if s.Name == "FN_DB_URL" {
+		value = SecretURL(value).String()
+	}
+	text := fmt.Sprintf("%s=%q: %v; expected %s", s.Name, value, err, s.Form)
+	if s.Default != "" {
+		text += fmt.Sprintf(" (default %s)", s.Default)
+	}
+	return text
+}
+
+// strangers warns of FN_ variables that no setting has.
+func strangers(env map[string]string) []string {
+	var warnings []string
+	for name := range env {
+		bare := strings.TrimSuffix(name, "_FILE")
+		if !strings.HasPrefix(name, "FN_") || isSetting(name) || isSetting(bare) || slices.Contains(foreign, name) {
+			continue
+		}
+		if reason, ok := notYet[bare]; ok {
+			warnings = append(warnings, fmt.Sprintf("%s has no effect: %s", name, reason))
 			continue
 		}
 		text := name + " is not a setting"
-		if suggestion := nearest(base); suggestion != "" {
-			text += ", did you mean " + suggestion + "?"
+		if near := nearest(bare); near != "" {
+			text += ", did you mean " + near + "?"
 		}
 		warnings = append(warnings, text)
 	}
+	slices.Sort(warnings)
 	return warnings
 }
 
-// nearest returns the setting that a name is probably a misspelling of, or
-// nothing.
+func isSetting(name string) bool {
+	return slices.ContainsFunc(settings, func(s Setting) bool { return s.Name == name })
+}
+
+// maxTypos is how many letters may differ in a name that is suggested.
+const maxTypos = 3
+
 func nearest(name string) string {
-	best, least := "", max(2, len(name)/5)+1
+	best, least := "", maxTypos+1
 	for _, s := range settings {
-		if d := distance(name, s.Name); d < least {
+		if d := editDistance(name, s.Name); d < least {
 			best, least = s.Name, d
 		}
 	}
 	return best
 }
 
-// distance is the number of letters to insert, remove or replace to make b
-// from a.
-func distance(a, b string) int {
+// editDistance counts the insertions, deletions and replacements of single
+// bytes that make b of a.
+func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
@@ -130,12 +127,12 @@ func distance(a, b string) int {
 		diagonal := row[0]
 		row[0] = i + 1
 		for j := range len(b) {
-			replaced := diagonal
+			cost := diagonal
 			if a[i] != b[j] {
-				replaced++
+				cost++
 			}
 			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, diagonal+1)
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
 		}
 	}
 	return row[len(b)]

@@ -127,6 +127,16 @@ func nodeType(c *Config, value string) error {
 	return errors.New("there is no such node type")
 }
 
+// databaseURL only checks the form: which databases there are is the store's
+// business.
+func databaseURL(c *Config, value string) error {
+	if scheme, rest, ok := strings.Cut(value, "://"); !ok || scheme == "" || rest == "" {
+		return errors.New("it is not a URL")
+	}
+	c.Store.URL = SecretURL(value)
+	return nil
+}
+
 func port(c *Config, value string) error {
 	n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 16)
 	if err != nil {

@@ -62,14 +62,16 @@ func TestCORS(t *testing.T) {
 		{"all, preflight", []string{"*"}, nil, "OPTIONS", "/x", "http://any.example", 200, preflight("*", standard), false},
 		{
 			"listed", listed, nil, "GET", "/x", "http://a.example", 200,
-			http.Header{"Access-Control-Allow-Origin": {"http://a.example"}, "Vary": {"Origin"}}, true,
+			http.Header{"Access-Control-Allow-Origin": {"http://a.example"}, "Vary": {"Origin"}},
+			true,
 		},
 		{"listed, preflight", listed, nil, "OPTIONS", "/x", "https://b.example", 200, preflight("https://b.example", standard), false},
 		{"own headers", listed, []string{"X-A", " X-B "}, "OPTIONS", "/x", "https://b.example", 200, preflight("https://b.example", "X-A,X-B"), false},
 		{"preflight without a route", listed, nil, "OPTIONS", "/nowhere", "https://b.example", 200, preflight("https://b.example", standard), false},
 		{
 			"no route", listed, nil, "GET", "/nowhere", "https://b.example", 404,
-			http.Header{"Access-Control-Allow-Origin": {"https://b.example"}, "Vary": {"Origin"}}, false,
+			http.Header{"Access-Control-Allow-Origin": {"https://b.example"}, "Vary": {"Origin"}},
+			false,
 		},
 		{"other origin", listed, nil, "GET", "/x", "http://evil.example", 403, http.Header{}, false},
 		{"other origin, preflight", listed, nil, "OPTIONS", "/x", "http://evil.example", 403, http.Header{}, false},

@@ -76,7 +76,7 @@ func specKey(call *invoke.Call) string {
 	if app.SyslogURL != nil {
 		putText(h, *app.SyslogURL)
 	}
-	putNumbers(h, uint64(fn.Memory), uint64(fn.Timeout), uint64(fn.IdleTimeout))
+	putNumbers(h, fn.Memory, uint64(fn.Timeout), uint64(fn.IdleTimeout))
 	putMap(h, app.Config)
 	putMap(h, fn.Config)
 	putMap(h, app.Annotations)

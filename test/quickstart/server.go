@@ -55,7 +55,7 @@ func startServer(ctx context.Context, binary, dir string, port int) (*server, er
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
+	defer log.Close()            //nolint:errcheck // the server has its own descriptor
 	s.cmd = exec.Command(binary) // it is stopped in order, not killed with the context
 	s.cmd.Env = append(os.Environ(),
 		"FN_PORT="+strconv.Itoa(port),

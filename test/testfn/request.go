@@ -216,7 +216,7 @@ func readPrefix(path string, limit int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer file.Close()
+	defer file.Close() //nolint:errcheck // it was only read
 	var from io.Reader = file
 	if limit > 0 {
 		from = io.LimitReader(file, int64(limit))

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/tinefn/tine/model"
 )
@@ -32,18 +33,17 @@ func appByID(ctx context.Context, q querier, id string) (*model.App, error) {
 
 func scanApp(row scanner) (*model.App, model.Position, error) {
 	var app model.App
-	var c common
+	var c texts
 	var syslogURL, shape sql.NullString
 	err := row.Scan(&app.ID, &app.Name, &c.config, &c.annotations, &syslogURL, &shape, &c.createdAt, &c.updatedAt)
-	if err != nil {
-		return nil, model.Position{}, err
+	if err == nil {
+		err = c.decode(&app.Config, &app.Annotations, &app.CreatedAt, &app.UpdatedAt)
 	}
 	app.Shape = shape.String
-	if syslogURL.Valid && syslogURL.String != "" {
+	if syslogURL.String != "" {
 		app.SyslogURL = &syslogURL.String
 	}
-	err = c.decode(&app.Config, &app.Annotations, &app.CreatedAt, &app.UpdatedAt)
-	return &app, model.Position{Name: app.Name, ID: app.ID}, undecodable(err)
+	return &app, model.Position{Name: app.Name, ID: app.ID}, err
 }
 
 // AppIDByName returns the ID of the app with exactly this name.
@@ -56,7 +56,10 @@ func (s *Store) AppIDByName(ctx context.Context, name string) (string, error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", model.ErrAppNotFound
 	}
-	return id, err
+	if err != nil {
+		return "", fmt.Errorf("find an app by name: %w", err)
+	}
+	return id, nil
 }
 
 // ListApps returns one page of the apps that the filter selects.
@@ -69,18 +72,21 @@ func (s *Store) ListApps(ctx context.Context, filter model.AppFilter) (model.Pag
 // InsertApp creates an app.
 func (s *Store) InsertApp(ctx context.Context, given *model.App) (*model.App, error) {
 	app := *given
+	app.Config, app.Annotations = maps.Clone(given.Config), maps.Clone(given.Annotations)
+	if given.SyslogURL != nil {
+		app.SyslogURL = new(*given.SyslogURL)
+	}
 	app.NormalizeNew()
 	if err := app.ValidateNew(); err != nil {
 		return nil, err
 	}
 	app.ID, app.CreatedAt = model.NewID(), model.Now()
 	app.UpdatedAt = app.CreatedAt
-	config, err1 := encodeMap(app.Config)
-	annotations, err2 := encodeMap(app.Annotations)
-	if err := errors.Join(err1, err2); err != nil {
+	config, annotations, err := encodeMaps(app.Config, app.Annotations)
+	if err != nil {
 		return nil, err
 	}
-	err := s.inTx(ctx, func(tx *sql.Tx) error {
+	err = s.inTx(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO apps ("+appColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 			app.ID, app.Name, config, annotations, app.SyslogURL, app.Shape, app.CreatedAt.String(), app.UpdatedAt.String())
 		return err
@@ -105,9 +111,8 @@ func (s *Store) UpdateApp(ctx context.Context, patch *model.App) (*model.App, er
 		if app, err = old.Merge(patch, model.Now()); err != nil || app.UpdatedAt == old.UpdatedAt {
 			return err
 		}
-		config, err1 := encodeMap(app.Config)
-		annotations, err2 := encodeMap(app.Annotations)
-		if err := errors.Join(err1, err2); err != nil {
+		config, annotations, err := encodeMaps(app.Config, app.Annotations)
+		if err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, "UPDATE apps SET config = ?, annotations = ?, syslog_url = ?, updated_at = ? WHERE id = ?",
@@ -137,8 +142,12 @@ func remove(ctx context.Context, tx *sql.Tx, id string, notFound error, statemen
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}
-	if n, err := result.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(notFound, err)
+	n, err := result.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", id, err)
+	}
+	if n == 0 {
+		return notFound
 	}
 	for _, dependent := range dependents {
 		if _, err := tx.ExecContext(ctx, dependent, id); err != nil {

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"bytes"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -14,8 +15,23 @@ func encodeMap[M model.Config | model.Annotations](m M) (string, error) {
 	if len(m) == 0 {
 		return "", nil
 	}
-	raw, err := json.Marshal(m)
-	return string(raw), err
+	// Escapes of <, > and & would lengthen annotations, whose length is limited.
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(m); err != nil {
+		return "", err
+	}
+	return string(bytes.TrimSuffix(text.Bytes(), []byte("\n"))), nil
+}
+
+// encodeMaps returns the texts of both maps that an app or a function has.
+func encodeMaps(config model.Config, annotations model.Annotations) (configText, annotationText string, err error) {
+	if configText, err = encodeMap(config); err != nil {
+		return "", "", err
+	}
+	annotationText, err = encodeMap(annotations)
+	return configText, annotationText, err
 }
 
 func decodeMap[M model.Config | model.Annotations](column string, text sql.NullString, m *M) error {
@@ -43,12 +59,13 @@ func decodeTime(column string, text sql.NullString, t *model.Timestamp) error {
 // scanner is a row or one of several.
 type scanner interface{ Scan(dest ...any) error }
 
-// common are the columns that all definitions have, as they are kept.
-type common struct {
+// texts are the columns that need decoding, as they are kept. Databases that
+// Fn has made and changed over years hold NULL where Tine writes empty text.
+type texts struct {
 	config, annotations, createdAt, updatedAt sql.NullString
 }
 
-func (c *common) decode(config *model.Config, annotations *model.Annotations, created, updated *model.Timestamp) error {
+func (c *texts) decode(config *model.Config, annotations *model.Annotations, created, updated *model.Timestamp) error {
 	if config != nil {
 		if err := decodeMap("config", c.config, config); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/tinefn/tine/model"
 )
@@ -31,17 +32,19 @@ func fnByID(ctx context.Context, q querier, id string) (*model.Fn, error) {
 }
 
 func scanFn(row scanner) (*model.Fn, model.Position, error) {
-	fn := model.Fn{Config: model.Config{}}
-	var c common
+	var fn model.Fn
+	var c texts
 	var shape sql.NullString
 	err := row.Scan(&fn.ID, &fn.Name, &fn.AppID, &fn.Image, &fn.Memory, &fn.Timeout, &fn.IdleTimeout,
 		&c.config, &c.annotations, &shape, &c.createdAt, &c.updatedAt)
-	if err != nil {
-		return nil, model.Position{}, err
+	if err == nil {
+		err = c.decode(&fn.Config, &fn.Annotations, &fn.CreatedAt, &fn.UpdatedAt)
 	}
 	fn.Shape = shape.String
-	err = c.decode(&fn.Config, &fn.Annotations, &fn.CreatedAt, &fn.UpdatedAt)
-	return &fn, model.Position{Name: fn.Name, ID: fn.ID}, undecodable(err)
+	if fn.Config == nil { // the column can hold a JSON null
+		fn.Config = model.Config{}
+	}
+	return &fn, model.Position{Name: fn.Name, ID: fn.ID}, err
 }
 
 // ListFns returns one page of the functions that the filter selects.
@@ -61,18 +64,18 @@ func (s *Store) InsertFn(ctx context.Context, given *model.Fn) (*model.Fn, error
 		return nil, model.Errorf(model.ErrFnMissingID, "Missing Fn")
 	}
 	fn := *given
+	fn.Config, fn.Annotations = maps.Clone(given.Config), maps.Clone(given.Annotations)
 	fn.NormalizeNew()
 	if err := fn.ValidateNew(); err != nil {
 		return nil, err
 	}
 	fn.ID, fn.CreatedAt = model.NewID(), model.Now()
 	fn.UpdatedAt = fn.CreatedAt
-	config, err1 := encodeMap(fn.Config)
-	annotations, err2 := encodeMap(fn.Annotations)
-	if err := errors.Join(err1, err2); err != nil {
+	config, annotations, err := encodeMaps(fn.Config, fn.Annotations)
+	if err != nil {
 		return nil, err
 	}
-	err := s.inTx(ctx, func(tx *sql.Tx) error {
+	err = s.inTx(ctx, func(tx *sql.Tx) error {
 		var shape sql.NullString
 		err := tx.QueryRowContext(ctx, "SELECT shape FROM apps WHERE id = ?", fn.AppID).Scan(&shape)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -107,9 +110,8 @@ func (s *Store) UpdateFn(ctx context.Context, patch *model.Fn) (*model.Fn, error
 		if fn, err = old.Merge(patch, model.Now()); err != nil || fn.UpdatedAt == old.UpdatedAt {
 			return err
 		}
-		config, err1 := encodeMap(fn.Config)
-		annotations, err2 := encodeMap(fn.Annotations)
-		if err := errors.Join(err1, err2); err != nil {
+		config, annotations, err := encodeMaps(fn.Config, fn.Annotations)
+		if err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx,

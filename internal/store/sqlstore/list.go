@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -29,11 +28,8 @@ func (c *conditions) addIf(column, value string) {
 	}
 }
 
-// errUndecodable marks a row that cannot be read; the rest of a list can.
-var errUndecodable = errors.New("undecodable row")
-
 // list reads one page of a table, ordered by name and then by ID. decode
-// returns the item with its name and ID.
+// returns the item and where it is; the latter also if the item is undecodable.
 func list[T any](ctx context.Context, s *Store, table, columns string, where conditions, page model.PageRequest,
 	decode func(scanner) (T, model.Position, error),
 ) (model.Page[T], error) {
@@ -81,23 +77,18 @@ func collect[T any](s *Store, table string, rows *sql.Rows, perPage int, result 
 			break
 		}
 		last = at
-		switch {
-		case errors.Is(err, errUndecodable):
+		if rows.Err() != nil { // the query has ended, which is not the row's fault
+			break
+		}
+		if err != nil {
 			s.log.Warn("left out of a list: a row cannot be decoded",
 				slog.String("table", table), slog.String("id", at.ID), slog.Any("error", err))
-		case err != nil:
-			return result, fmt.Errorf("list %s: %w", table, err)
-		default:
-			result.Items = append(result.Items, item)
+			continue
 		}
+		result.Items = append(result.Items, item)
 	}
-	return result, rows.Err()
-}
-
-// undecodable marks what went wrong with the content of a row.
-func undecodable(err error) error {
-	if err == nil {
-		return nil
+	if err := rows.Err(); err != nil {
+		return result, fmt.Errorf("list %s: %w", table, err)
 	}
-	return fmt.Errorf("%w: %w", errUndecodable, err)
+	return result, nil
 }

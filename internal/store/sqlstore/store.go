@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pressly/goose/v3"
+
 	"github.com/tinefn/tine/internal/store"
 )
 
@@ -39,12 +41,18 @@ var _ store.Store = (*Store)(nil)
 
 // dialect is what differs between databases.
 type dialect struct {
-	goose string // the database's name to package goose
+	goose     goose.Dialect
+	findTable string // query that finds a row if there is a table of a name
+	joinIDs   string // aggregate of the column id as text
 
 	// open returns a database for reading and one for writing.
 	open func(path string) (read, write *sql.DB, err error)
 	// isDuplicate recognises the violation of a unique constraint.
 	isDuplicate func(error) bool
+	// isBusy recognises that another process holds a lock for a moment.
+	isBusy func(error) bool
+	// isHopeless recognises what another attempt to reach the database cannot cure.
+	isHopeless func(error) bool
 }
 
 // dialects are the databases by the scheme of their URLs.
@@ -79,26 +87,53 @@ func Open(ctx context.Context, rawURL string, opts Options) (*Store, error) {
 
 // masked hides the password of a URL.
 func masked(rawURL string) string {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return "[unreadable url]"
+	if u, err := url.Parse(rawURL); err == nil {
+		return u.Redacted()
 	}
-	return u.Redacted()
+	// Forms like mysql://user:secret@tcp(host:3306)/db are no URLs to net/url.
+	scheme, rest, _ := strings.Cut(rawURL, "://")
+	at := strings.LastIndexByte(rest, '@')
+	if at < 0 {
+		return rawURL
+	}
+	user, _, hasPassword := strings.Cut(rest[:at], ":")
+	if hasPassword {
+		user += ":xxxxx"
+	}
+	return scheme + "://" + user + rest[at:]
 }
 
-// retryPause is the time between attempts to reach the database.
-const retryPause = time.Second
+const (
+	// retryPause is the time between attempts to reach the database.
+	retryPause = time.Second
+	// busyPause is the time between attempts while another process is just
+	// making the database, for which it takes moments.
+	busyPause = 10 * time.Millisecond
+	// maxBusyAttempts bounds the latter to about busyTimeout.
+	maxBusyAttempts = int(busyTimeout / busyPause)
+)
 
 // reach waits until the database answers.
 func (s *Store) reach(ctx context.Context, retries int) error {
-	for attempt := 1; ; attempt++ {
+	attempt, busy := 1, 0
+	for {
 		err := s.write.PingContext(ctx)
-		if err == nil || attempt >= retries {
+		if err == nil || s.dialect.isHopeless(err) {
 			return err
 		}
-		s.log.Warn("the database does not answer", slog.Int("attempt", attempt), slog.Any("error", err))
+		pause := retryPause
+		switch {
+		case s.dialect.isBusy(err) && busy < maxBusyAttempts:
+			busy++
+			pause = busyPause
+		case attempt >= retries:
+			return err
+		default:
+			s.log.Warn("the database does not answer", slog.Int("attempt", attempt), slog.Any("error", err))
+			attempt++
+		}
 		select {
-		case <-time.After(retryPause):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return errors.Join(err, ctx.Err())
 		}
@@ -131,8 +166,6 @@ func (s *Store) inTx(ctx context.Context, f func(tx *sql.Tx) error) error {
 // querier is a database or a transaction.
 type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
 // exists reports whether a query finds a row.

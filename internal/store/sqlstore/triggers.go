@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/tinefn/tine/model"
 )
@@ -41,13 +42,12 @@ func oneTrigger(ctx context.Context, q querier, where string, args ...any) (*mod
 
 func scanTrigger(row scanner) (*model.Trigger, model.Position, error) {
 	var t model.Trigger
-	var c common
+	var c texts
 	err := row.Scan(&t.ID, &t.Name, &t.AppID, &t.FnID, &t.Type, &t.Source, &c.annotations, &c.createdAt, &c.updatedAt)
-	if err != nil {
-		return nil, model.Position{}, err
+	if err == nil {
+		err = c.decode(nil, &t.Annotations, &t.CreatedAt, &t.UpdatedAt)
 	}
-	err = c.decode(nil, &t.Annotations, &t.CreatedAt, &t.UpdatedAt)
-	return &t, model.Position{Name: t.Name, ID: t.ID}, undecodable(err)
+	return &t, model.Position{Name: t.Name, ID: t.ID}, err
 }
 
 // ListTriggers returns one page of the triggers that the filter selects.
@@ -65,6 +65,7 @@ func (s *Store) ListTriggers(ctx context.Context, filter model.TriggerFilter) (m
 // InsertTrigger creates a trigger.
 func (s *Store) InsertTrigger(ctx context.Context, given *model.Trigger) (*model.Trigger, error) {
 	trigger := *given
+	trigger.Annotations = maps.Clone(given.Annotations)
 	trigger.NormalizeNew()
 	if err := trigger.ValidateNew(); err != nil {
 		return nil, err
@@ -101,11 +102,15 @@ func (s *Store) InsertTrigger(ctx context.Context, given *model.Trigger) (*model
 // in its app, and that its source and its name are free. The transaction holds
 // the write lock, so what it finds stays true until the commit.
 func checkTrigger(ctx context.Context, tx *sql.Tx, trigger *model.Trigger) error {
-	fn, err := fnByID(ctx, tx, trigger.FnID)
+	var appID string
+	err := tx.QueryRowContext(ctx, "SELECT app_id FROM fns WHERE id = ?", trigger.FnID).Scan(&appID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return model.ErrFnNotFound
+	}
 	if err != nil {
 		return err
 	}
-	if fn.AppID != trigger.AppID {
+	if appID != trigger.AppID {
 		return model.ErrTriggerFnOfOtherApp
 	}
 	taken, err := exists(ctx, tx, "SELECT 1 FROM triggers WHERE app_id = ? AND type = ? AND source = ? AND id <> ?",

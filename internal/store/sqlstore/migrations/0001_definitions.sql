@@ -44,3 +44,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 );
 INSERT INTO schema_migrations (version, dirty)
     SELECT 26, 0 WHERE NOT EXISTS (SELECT 1 FROM schema_migrations);
+-- One trigger per source, whoever writes first.
+CREATE UNIQUE INDEX triggers_app_id_type_source_unique ON triggers (app_id, type, source);
+CREATE INDEX triggers_app_id_name_id ON triggers (app_id, name, id);
+CREATE INDEX triggers_fn_id ON triggers (fn_id);

@@ -29,7 +29,10 @@ var notYet = map[string]string{
 	"FN_EXPERIMENTAL_PREFORK_NETWORKS":  "there is no prefork pool yet",
 	"FN_LOCAL_DEBUG":                    "it is for the fn command",
 	"FN_LOCAL_DEBUG_PORT":               "it is for the fn command",
-	"FN_API_URL":                        "it is for clients",
 	"FN_MQ_URL":                         "there is no message queue",
 	"FN_EJECT_IDLE_MSECS":               "instances are evicted when memory is needed",
 }
+
+// foreign are variables of the fn command, which people have in their
+// environment without meaning the server.
+var foreign = []string{"FN_API_URL", "FN_REGISTRY", "FN_CONTEXT"}
