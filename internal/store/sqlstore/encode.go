@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/tinefn/tine/model"
 )
@@ -35,7 +36,7 @@ func encodeMaps(config model.Config, annotations model.Annotations) (configText,
 }
 
 func decodeMap[M model.Config | model.Annotations](column string, text sql.NullString, m *M) error {
-	if text.String == "" {
+	if strings.TrimSpace(text.String) == "" {
 		return nil
 	}
 	if err := json.Unmarshal([]byte(text.String), m); err != nil {
