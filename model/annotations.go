@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
+	"slices"
 )
 
 // Annotation keys that the server generates in responses. Clients send them
@@ -35,10 +36,12 @@ func (a *Annotations) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// Validate checks keys, values and their number, in this order.
+// Validate checks keys, values and their number, in this order. Of several
+// failures it returns that of the first key, so that equal requests get equal
+// answers.
 func (a Annotations) Validate() error {
-	for key, value := range a {
-		if err := validateAnnotation(key, value); err != nil {
+	for _, key := range slices.Sorted(maps.Keys(a)) {
+		if err := validateAnnotation(key, a[key]); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package model
 
 import (
 	"maps"
+	"slices"
 	"strings"
 )
 
@@ -30,10 +31,10 @@ func (c Config) Merge(patch Config) Config {
 func (c Config) Equal(other Config) bool { return maps.Equal(c, other) }
 
 // Validate refuses what no process environment can carry. Everything else is
-// the function's own affair.
+// the function's own affair. Of several failures it names the first key.
 func (c Config) Validate() error {
-	for key, value := range c {
-		if strings.ContainsRune(key, 0) || strings.ContainsRune(value, 0) {
+	for _, key := range slices.Sorted(maps.Keys(c)) {
+		if strings.ContainsRune(key, 0) || strings.ContainsRune(c[key], 0) {
 			return Errorf(ErrInvalidText, "Invalid config, key %q or its value contains a NUL character", key)
 		}
 	}

@@ -203,9 +203,11 @@ var kinds = [kindCount]kindRow{
 	ErrClientCanceled:          {StatusClientClosedRequest, "Client cancelled context", false},
 }
 
+func (k Kind) known() bool { return k >= 0 && k < kindCount }
+
 // Error returns the text a client sees for k.
 func (k Kind) Error() string {
-	if k < 0 || k >= kindCount {
+	if !k.known() {
 		return fmt.Sprintf("unknown error kind %d", int(k))
 	}
 	return kinds[k].text
@@ -251,6 +253,9 @@ type Description struct {
 // the client left.
 func Describe(err error) Description {
 	if e, ok := errors.AsType[*Error](err); ok {
+		if e.Kind <= ErrInternal || e.Kind >= kindCount {
+			return describeKind(ErrInternal)
+		}
 		d := describeKind(e.Kind)
 		d.Text = e.Message
 		if e.Status != 0 {
@@ -258,7 +263,7 @@ func Describe(err error) Description {
 		}
 		return d
 	}
-	if k, ok := errors.AsType[Kind](err); ok && k >= 0 && k < kindCount {
+	if k, ok := errors.AsType[Kind](err); ok && k.known() {
 		return describeKind(k)
 	}
 	if errors.Is(err, context.Canceled) {
