@@ -52,15 +52,18 @@ func TestAppValidation(t *testing.T) {
 		{"not UTF-8", App{Name: "\xff"}, "Invalid app name"},
 		{"name before annotations", App{Name: "%", Annotations: bad}, "Invalid app name"},
 		{
-			"annotations before syslog", App{Name: "a", Annotations: bad, SyslogURL: new("x")},
+			"annotations before syslog",
+			App{Name: "a", Annotations: bad, SyslogURL: new("x")},
 			"Invalid annotation key, annotation keys must be non-empty ascii strings excluding whitespace",
 		},
 		{
-			"config before syslog", App{Name: "a", Config: Config{"K": "\x00"}, SyslogURL: new("x")},
+			"config before syslog",
+			App{Name: "a", Config: Config{"K": "\x00"}, SyslogURL: new("x")},
 			`Invalid config, key "K" or its value contains a NUL character`,
 		},
 		{
-			"syslog before shape", App{Name: "a", SyslogURL: new("x"), Shape: "x"},
+			"syslog before shape",
+			App{Name: "a", SyslogURL: new("x"), Shape: "x"},
 			`invalid syslog url: "x" invalid scheme, only [tcp, udp, unix, unixgram, tcp+tls] are supported`,
 		},
 		{"shape", App{Name: "a", Shape: "generic_x86"}, "Invalid app shape"},

@@ -107,8 +107,13 @@ func sourcesAreExact(t *testing.T, s store.Store) {
 		}
 	}
 	for _, key := range [][3]string{
-		{fn.AppID, "http", "/b"}, {fn.AppID, "http", ""}, {fn.AppID, "http", "a"}, {fn.AppID, "HTTP", "/a"},
-		{fn.AppID, "", "/a"}, {"", "http", "/a"}, {"unknown", "http", "/a"},
+		{fn.AppID, "http", "/b"},
+		{fn.AppID, "http", ""},
+		{fn.AppID, "http", "a"},
+		{fn.AppID, "HTTP", "/a"},
+		{fn.AppID, "", "/a"},
+		{"", "http", "/a"},
+		{"unknown", "http", "/a"},
 	} {
 		_, err := s.TriggerBySource(t.Context(), key[0], key[1], key[2])
 		wantKind(t, err, model.ErrTriggerNotFound)
