@@ -117,6 +117,27 @@ func TestSocketUnderTheNameItselfIsAccepted(t *testing.T) {
 	socket.Close()
 }
 
+func TestSocketMayBeClosedWhileItIsDialed(t *testing.T) {
+	d := newDir(t, newManager(t, t.TempDir()))
+	listen(t, d.path, "lsnr.sock")
+	awaitReady(t, d)
+	socket, err := d.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dialing sync.WaitGroup
+	dialing.Go(func() {
+		for conn, err := socket.Dial(t.Context()); err == nil; conn, err = socket.Dial(t.Context()) {
+			conn.Close()
+		}
+	})
+	time.Sleep(time.Millisecond)
+	if err := socket.Close(); err != nil {
+		t.Error(err)
+	}
+	dialing.Wait()
+}
+
 func TestForeignAndFalseSocketsAreRefused(t *testing.T) {
 	outside := t.TempDir()
 	listen(t, outside, "other.sock")

@@ -8,13 +8,16 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// Socket is a function's socket, held open by its inode.
+// Socket is a function's socket, held open by its inode. It is safe for
+// concurrent use.
 type Socket struct {
-	file *os.File // O_PATH
+	mu   sync.RWMutex // keeps the descriptor from being closed, and used for another file, in the middle of Dial
+	file *os.File     // O_PATH
 }
 
 // openSocket opens the name in dir without following links.
@@ -37,9 +40,15 @@ func openSocket(dir, name string) (*Socket, error) {
 // Dial connects to the function. It goes through /proc/self/fd, which names
 // the inode that was checked and is short enough for any socket address.
 func (s *Socket) Dial(ctx context.Context) (net.Conn, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	var dialer net.Dialer
 	return dialer.DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(int(s.file.Fd())))
 }
 
 // Close lets go of the socket; established connections stay.
-func (s *Socket) Close() error { return s.file.Close() }
+func (s *Socket) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.file.Close()
+}
