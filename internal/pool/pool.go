@@ -141,7 +141,7 @@ func (p *Pool) await(ctx context.Context, g *group, w *waiter) (*Lease, error) {
 	var err error
 	select {
 	case served := <-w.served:
-		return p.accept(served)
+		return p.accept(ctx, served)
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-expired:
@@ -159,11 +159,17 @@ func (p *Pool) await(ctx context.Context, g *group, w *waiter) (*Lease, error) {
 	return nil, err
 }
 
-func (p *Pool) accept(served grant) (*Lease, error) {
+// accept takes what a waiter was served, unless its caller has left meanwhile.
+func (p *Pool) accept(ctx context.Context, served grant) (*Lease, error) {
 	if served.err != nil {
 		return nil, served.err
 	}
-	return p.lease(served.inst), nil
+	lease := p.lease(served.inst)
+	if ctx.Err() != nil {
+		lease.Release()
+		return nil, context.Cause(ctx)
+	}
+	return lease, nil
 }
 
 // takeLocked marks an instance as held by a caller.

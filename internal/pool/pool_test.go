@@ -184,6 +184,24 @@ func TestCallerThatLeavesWhileBeingServedLosesNothing(t *testing.T) {
 	}
 }
 
+func TestCallerThatHasLeftGetsNoInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		held := mustAcquire(t, p, fnSpec("a"))
+		// Served and left at the same moment: select may see either first.
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		if lease, err := p.accept(gone, grant{inst: held.Instance}); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, %v", lease, err)
+		}
+		if stats := p.Stats(); stats.Idle != 1 || stats.Busy != 0 {
+			t.Errorf("the instance is not idle: %+v", stats)
+		}
+		closePool(t, p, e)
+	})
+}
+
 func TestWaitIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
