@@ -89,7 +89,7 @@ func (b *answerBody) Close() error {
 		return nil
 	}
 	b.err = http.ErrBodyReadAfterClose
-	b.exchange.runner.background.Go(func() { _ = b.exchange.drain(b.answer) }) // nobody waits for it
+	b.exchange.runner.inBackground(func() { _ = b.exchange.drain(b.answer) }) // nobody waits for it
 	return nil
 }
 

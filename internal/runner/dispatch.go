@@ -91,7 +91,7 @@ func (x *exchange) awaitHeader(ctx context.Context) (*http.Response, error) {
 	// The caller left.
 	<-interrupted
 	if x.sender.finished() && (err == nil || errors.Is(err, errSilent)) {
-		x.runner.background.Go(func() { x.finishAlone(answer) })
+		x.runner.inBackground(func() { x.finishAlone(answer) })
 		return nil, context.Cause(ctx)
 	}
 	x.session.disconnect()
@@ -157,6 +157,6 @@ func (x *exchange) discard(answer *http.Response, why error) error {
 	if answer.ContentLength >= 0 && answer.ContentLength <= prefetchBytes {
 		return errors.Join(why, x.drain(answer))
 	}
-	x.runner.background.Go(func() { _ = x.drain(answer) }) // the caller knows why already
+	x.runner.inBackground(func() { _ = x.drain(answer) }) // the caller knows why already
 	return why
 }

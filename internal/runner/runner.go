@@ -46,6 +46,9 @@ const DefaultMaxResponseHeaderBytes = 10 << 20
 type Runner struct {
 	opts       Options
 	background sync.WaitGroup // exchanges whose callers left
+
+	mu     sync.Mutex // guards closed
+	closed bool
 }
 
 var _ invoke.Invoker = (*Runner)(nil)
@@ -88,7 +91,26 @@ func (r *Runner) Invoke(ctx context.Context, call *invoke.Call) (*invoke.Respons
 
 // Close waits for functions whose callers left. The pool must be closed: it
 // ends those that do not finish.
-func (r *Runner) Close() { r.background.Wait() }
+func (r *Runner) Close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.background.Wait()
+}
+
+// inBackground runs f on a goroutine that Close waits for, or here and now
+// when that is too late: f is short then, because its instance was ended.
+func (r *Runner) inBackground(f func()) {
+	r.mu.Lock()
+	closed := r.closed
+	if !closed {
+		r.background.Go(f)
+	}
+	r.mu.Unlock()
+	if closed {
+		f()
+	}
+}
 
 // admit refuses what this machine can never run and says what to run it in.
 func (r *Runner) admit(call *invoke.Call) (*pool.Spec, error) {
