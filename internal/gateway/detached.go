@@ -9,6 +9,7 @@ import (
 
 	"github.com/tinefn/tine/internal/edge"
 	"github.com/tinefn/tine/invoke"
+	"github.com/tinefn/tine/model"
 )
 
 // invokeDetached answers 202 as soon as the call begins to execute and lets it
@@ -26,11 +27,15 @@ func (g *Gateway) invokeDetached(w http.ResponseWriter, r *http.Request, call *i
 	// The client may leave until the call begins, not after.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	stopAtClose := context.AfterFunc(g.ctx, cancel)
-	g.detached.Go(func() {
+	if !g.goDetached(func() {
 		defer cancel()
 		defer stopAtClose()
 		failed <- g.runDetached(ctx, call)
-	})
+	}) {
+		stopAtClose()
+		cancel()
+		return model.ErrServerBusy
+	}
 	select {
 	case <-started:
 	case err := <-failed:

@@ -33,6 +33,8 @@ type Options struct {
 type Gateway struct {
 	opts Options
 
+	mu       sync.Mutex         // guards closed
+	closed   bool               // no more detached calls
 	detached sync.WaitGroup     // calls that nobody waits for
 	ctx      context.Context    // of those calls
 	cancel   context.CancelFunc // ends them
@@ -51,9 +53,23 @@ func (g *Gateway) Register(router *edge.Router) {
 	router.Handle("*", "/t/{app_name}/*", g.trigger)
 }
 
-// Close waits for detached calls until ctx ends, and gives the rest up. No
-// request may be in progress.
+// goDetached runs f on a goroutine that Close waits for. After Close has begun
+// it returns false and does nothing.
+func (g *Gateway) goDetached(f func()) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.detached.Go(f)
+	}
+	return !g.closed
+}
+
+// Close refuses new detached calls, waits for those in progress until ctx
+// ends, and gives the rest up.
 func (g *Gateway) Close(ctx context.Context) error {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
 	ended := make(chan struct{})
 	go func() {
 		g.detached.Wait()

@@ -442,6 +442,17 @@ func TestCloseGivesUpDetachedCallsAtItsDeadline(t *testing.T) {
 	}
 }
 
+func TestDetachedCallAfterCloseIsRefused(t *testing.T) {
+	server, g := serve(t, says(nil, ""), edge.Options{})
+	if err := g.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	response, _ := do(t, newRequest(t, "POST", server.URL+"/invoke/f1", "", http.Header{"Fn-Invoke-Type": {"detached"}}))
+	if response.StatusCode != 503 {
+		t.Errorf("got %d", response.StatusCode)
+	}
+}
+
 func TestBodyOverTheLimitIsRefusedInFlight(t *testing.T) {
 	server, _ := serve(t, says(nil, ""), edge.Options{MaxRequestBytes: 10})
 	request := newRequest(t, "POST", server.URL+"/invoke/f1", "", nil)
