@@ -16,10 +16,10 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: engine ## from a fresh clone to a function that answers; serves until Ctrl-C
-	@$(GO) run ./test/quickstart
+	@$(GO) build -o bin/quickstart ./test/quickstart && exec bin/quickstart
 
 demo: engine ## the same, and end
-	@$(GO) run ./test/quickstart -once
+	@$(GO) build -o bin/quickstart ./test/quickstart && exec bin/quickstart -once
 
 build: ## bin/fnserver
 	$(GO) build -o bin/fnserver ./cmd/fnserver
