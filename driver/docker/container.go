@@ -33,7 +33,9 @@ type engineContainer struct {
 	spec    *driver.Spec
 	output  *output // nil: not attached
 
-	ended atomic.Bool // by Stop or Remove, or about to be
+	ended    atomic.Bool             // by Stop or Remove, or about to be
+	removing atomic.Bool             // by Remove, for good
+	freezer  atomic.Pointer[freezer] // nil before the first Freeze
 
 	startOnce, removeOnce sync.Once
 	started, removed      chan struct{} // closed when that was done
@@ -234,51 +236,41 @@ func (c *engineContainer) awaitExit(ctx context.Context) (int, error) {
 	}
 }
 
-// Freeze stops the processes by the engine's freezer.
-func (c *engineContainer) Freeze(ctx context.Context) error {
-	callCtx, cancel := c.driver.deadline(ctx)
-	defer cancel()
-	_, err := c.driver.engine.ContainerPause(callCtx, c.id, client.ContainerPauseOptions{})
-	return failure(callCtx, "freeze container "+c.name, err)
-}
-
-// Thaw lets the processes go on.
-func (c *engineContainer) Thaw(ctx context.Context) error {
-	callCtx, cancel := c.driver.deadline(ctx)
-	defer cancel()
-	_, err := c.driver.engine.ContainerUnpause(callCtx, c.id, client.ContainerUnpauseOptions{})
-	return failure(callCtx, "thaw container "+c.name, err)
-}
-
 // Stop sends SIGTERM, and SIGKILL after a second or when ctx ends.
 func (c *engineContainer) Stop(ctx context.Context) error {
 	what := "stop container " + c.name
 	c.ended.Store(true)
+	thawErr := c.thawForEnd()
 	callCtx, cancel := c.driver.deadline(ctx)
 	defer cancel()
 	_, err := c.driver.engine.ContainerStop(callCtx, c.id, client.ContainerStopOptions{Timeout: new(stopGrace)})
-	if err == nil || ctx.Err() == nil {
-		return failure(callCtx, what, err)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() == nil {
+		return errors.Join(failure(callCtx, what, err), thawErr)
 	}
 	killCtx, cancelKill := c.driver.deadline(context.WithoutCancel(ctx))
 	defer cancelKill()
 	_, err = c.driver.engine.ContainerKill(killCtx, c.id, client.ContainerKillOptions{Signal: "SIGKILL"})
-	if errdefs.IsConflict(err) { // it ended by itself
+	if err == nil || errdefs.IsConflict(err) { // conflict: it ended by itself
 		return nil
 	}
-	return failure(killCtx, what, err)
+	return errors.Join(failure(killCtx, what, err), thawErr)
 }
 
 // Remove kills and removes the container. After an error it may be repeated,
 // but the output is over.
 func (c *engineContainer) Remove(ctx context.Context) error {
 	c.ended.Store(true)
+	c.removing.Store(true)
+	thawErr := c.thawForEnd()
 	err := c.driver.removeByName(ctx, c.id)
 	if c.output != nil {
 		c.output.finish()
 	}
 	if err != nil && !errors.Is(err, driver.ErrGone) {
-		return err
+		return errors.Join(err, thawErr)
 	}
 	c.driver.forget(c)
 	c.removeOnce.Do(func() { close(c.removed) })

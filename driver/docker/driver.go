@@ -63,6 +63,7 @@ type Driver struct {
 	capabilities driver.Capabilities
 	images       images
 	networks     networks
+	cgroups      cgroups
 	warnDisk     sync.Once
 
 	// Work that outlives its caller: pulls and sweeping end when Close begins,

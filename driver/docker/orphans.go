@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
@@ -29,6 +30,9 @@ func (d *Driver) Sweep(ctx context.Context) error {
 	for _, found := range list.Items {
 		if found.Labels[instanceLabel] == d.opts.LabelInstance {
 			continue
+		}
+		if found.State == container.StateRunning {
+			d.thawLeftover(ctx, found.ID)
 		}
 		if err := d.removeByName(ctx, found.ID); err != nil && !errors.Is(err, driver.ErrGone) {
 			failed = append(failed, err)

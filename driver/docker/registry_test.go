@@ -212,7 +212,7 @@ func TestImageWithVolumesIsRefusedUnlessEnabled(t *testing.T) {
 	}
 }
 
-func closeNow(t *testing.T, d *docker.Driver) {
+func closeNow(t testing.TB, d *docker.Driver) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
 	defer cancel()

@@ -121,35 +121,6 @@ func removeTwice(s *suite) {
 	s.must("remove again", c.Remove(s.Context()))
 }
 
-func removeFrozen(s *suite) {
-	d := s.driver()
-	if !d.Capabilities().Freeze {
-		s.Skip("the engine cannot freeze")
-	}
-	c := s.start(d, s.spec("sleep"))
-	s.must("freeze", c.Freeze(s.Context()))
-	s.must("remove", c.Remove(s.Context()))
-}
-
-func freeze(s *suite) {
-	d := s.driver()
-	if !d.Capabilities().Freeze {
-		s.Skip("the engine cannot freeze")
-	}
-	c := s.start(d, s.spec("sleep"))
-	for range 3 {
-		s.must("freeze", c.Freeze(s.Context()))
-		s.must("thaw", c.Thaw(s.Context()))
-	}
-	ctx, cancel := context.WithTimeout(s.Context(), 50*time.Millisecond)
-	defer cancel()
-	if exit, err := c.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		s.Errorf("wait: %+v, %v", exit, err)
-	}
-	s.must("stop", c.Stop(s.Context()))
-	s.wait(c)
-}
-
 func output(s *suite) {
 	d := s.driver()
 	var written lockedBuffer

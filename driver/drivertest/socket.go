@@ -3,6 +3,7 @@ package drivertest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -60,24 +61,36 @@ func awaitSocket(s *suite, dir string) {
 // call sends one request to the function and returns the body of its answer.
 func call(s *suite, dir, mode, body string) string {
 	s.Helper()
+	answer, err := exchange(s.Context(), dir, mode, body)
+	s.must("call", err)
+	return answer
+}
+
+// exchange is call for goroutines other than the test's.
+func exchange(ctx context.Context, dir, mode, body string) (answer string, err error) {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var dialer net.Dialer
 		return dialer.DialContext(ctx, "unix", filepath.Join(dir, socketName))
 	}}
 	defer transport.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(s.Context(), http.MethodPost, "http://localhost/call", strings.NewReader(body))
-	s.must("make a request", err)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/call", strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
 	request.Header.Set("Testfn-Mode", mode)
 	request.Header.Set("Fn-Deadline", time.Now().Add(patience).UTC().Format(time.RFC3339))
 	response, err := transport.RoundTrip(request)
-	s.must("call", err)
-	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	s.must("read the answer", err)
-	if response.StatusCode != http.StatusOK {
-		s.Fatalf("status %d: %s", response.StatusCode, answer)
+	if err != nil {
+		return "", err
 	}
-	return string(answer)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %d: %s", response.StatusCode, text)
+	}
+	return string(text), err
 }
 
 func socket(s *suite) {

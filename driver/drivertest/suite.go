@@ -35,10 +35,7 @@ const patience = 30 * time.Second
 
 // Run tries the driver. Each test makes a driver of its own and closes it.
 func Run(t *testing.T, newDriver func(t *testing.T) driver.Driver, images Images) {
-	for _, test := range []struct {
-		name string
-		run  func(s *suite)
-	}{
+	runAll(t, newDriver, images, []conformanceTest{
 		{"CapabilitiesNameTheEngine", capabilities},
 		{"ExitCodeIsReported", exitCode},
 		{"WaitMayBeginBeforeStart", waitBeforeStart},
@@ -49,8 +46,6 @@ func Run(t *testing.T, newDriver func(t *testing.T) driver.Driver, images Images
 		{"RemoveEndsARunningContainer", removeRunning},
 		{"RemoveIsLegalBeforeStart", removeBeforeStart},
 		{"RemoveMayBeRepeated", removeTwice},
-		{"RemoveEndsAFrozenContainer", removeFrozen},
-		{"FrozenContainerGoesOnAfterThaw", freeze},
 		{"OutputIsComplete", output},
 		{"EnvironmentIsPassed", environment},
 		{"FunctionAnswersOnItsSocket", socket},
@@ -60,7 +55,18 @@ func Run(t *testing.T, newDriver func(t *testing.T) driver.Driver, images Images
 		{"AbandonedCreateLeavesNothing", abandonedCreate},
 		{"CloseRemovesContainers", closeRemoves},
 		{"ClosedDriverMakesNothing", closedDriver},
-	} {
+	})
+	RunFreezing(t, newDriver, images)
+}
+
+// conformanceTest is one test of a driver.
+type conformanceTest struct {
+	name string
+	run  func(s *suite)
+}
+
+func runAll(t *testing.T, newDriver func(t *testing.T) driver.Driver, images Images, tests []conformanceTest) {
+	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			test.run(&suite{T: t, images: images, newDriver: newDriver})
 		})

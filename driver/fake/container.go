@@ -178,6 +178,9 @@ func (c *Container) Freeze(ctx context.Context) error {
 	if err := c.enter(ctx, OpFreeze); err != nil {
 		return err
 	}
+	if err := c.engine.pause(ctx, OpFreeze, c.script.FreezeDelay); err != nil {
+		return err
+	}
 	if c.script.FreezeErr != nil {
 		return c.script.FreezeErr
 	}
@@ -193,6 +196,9 @@ func (c *Container) Freeze(ctx context.Context) error {
 // Thaw ends Freeze.
 func (c *Container) Thaw(ctx context.Context) error {
 	if err := c.enter(ctx, OpThaw); err != nil {
+		return err
+	}
+	if err := c.engine.pause(ctx, OpThaw, c.script.ThawDelay); err != nil {
 		return err
 	}
 	if c.script.ThawErr != nil {

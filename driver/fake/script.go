@@ -15,6 +15,8 @@ type Script struct {
 	CreateDelay time.Duration // Create takes so long
 	StartDelay  time.Duration // Start takes so long
 	SocketDelay time.Duration // from the start to the socket
+	FreezeDelay time.Duration // Freeze takes so long
+	ThawDelay   time.Duration // Thaw takes so long
 	RemoveDelay time.Duration // Remove takes so long
 
 	CreateErr, StartErr, FreezeErr, ThawErr error // what the operation returns

@@ -1,0 +1,166 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/moby/moby/client"
+
+	"github.com/tinefn/tine/driver"
+)
+
+// A container is frozen by its control group where this process can write
+// that, which takes microseconds, and otherwise by the engine, which takes
+// tens of milliseconds. Which of them is found out at the first Freeze, so
+// that a start does not pay for it.
+//
+// The engine does not know of what is done to a control group, and version 1
+// keeps a frozen process from dying. So nothing may ask the engine to end a
+// container before it is thawed. Remove may overtake Freeze, without a lock
+// that would make it wait for a slow engine:
+//
+//	Freeze: remember freezer ─► freeze ─► is it being removed? then thaw
+//	Remove: it is being removed ─► thaw by the remembered freezer ─► remove
+//
+// Whichever order the steps take, a thaw comes after the freeze.
+
+// freezer is how a container is frozen.
+type freezer struct {
+	group *cgroup // nil: by the engine
+}
+
+// Freeze stops the processes.
+func (c *engineContainer) Freeze(ctx context.Context) error {
+	what := "freeze container " + c.name
+	callCtx, cancel := c.driver.deadline(ctx)
+	defer cancel()
+	f, err := c.findFreezer(callCtx)
+	if err != nil {
+		return failure(callCtx, what, err)
+	}
+	if c.removing.Load() {
+		return fmt.Errorf("%s: %w", what, driver.ErrGone)
+	}
+	if f.group != nil {
+		err = told(what, f.group.freeze())
+	} else {
+		_, err = c.driver.engine.ContainerPause(callCtx, c.id, client.ContainerPauseOptions{})
+		err = failure(callCtx, what, err)
+	}
+	if c.removing.Load() {
+		err = errors.Join(c.thawOvertaken(ctx, f, err), driver.ErrGone)
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return err
+}
+
+// Thaw lets the processes go on.
+func (c *engineContainer) Thaw(ctx context.Context) error {
+	what := "thaw container " + c.name
+	callCtx, cancel := c.driver.deadline(ctx)
+	defer cancel()
+	err := callCtx.Err()
+	if f := c.freezer.Load(); err == nil && f != nil && f.group != nil {
+		err = f.group.thaw()
+		if errors.Is(err, errEnded) && c.removing.Load() {
+			err = driver.ErrGone
+		}
+		return told(what, err)
+	}
+	if err == nil { // without a Freeze before, the engine says that it is not frozen
+		_, err = c.driver.engine.ContainerUnpause(callCtx, c.id, client.ContainerUnpauseOptions{})
+	}
+	return failure(callCtx, what, err)
+}
+
+// told adds what was tried to an error of a control group. It is not for
+// failure, which takes errors of system calls for those of a connection.
+func told(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// thawOvertaken undoes a Freeze that Remove overtook, and that ended with
+// froze: the engine may have frozen a process that it had already told to die,
+// and that it waits for.
+func (c *engineContainer) thawOvertaken(ctx context.Context, f *freezer, froze error) error {
+	if f.group != nil {
+		if err := f.group.thaw(); !errors.Is(err, errEnded) {
+			return err
+		}
+		return nil
+	}
+	if froze != nil && answered(froze) {
+		return nil // the engine did not freeze it
+	}
+	callCtx, cancel := c.driver.deadline(context.WithoutCancel(ctx))
+	defer cancel()
+	_, err := c.driver.engine.ContainerUnpause(callCtx, c.id, client.ContainerUnpauseOptions{})
+	if answered(err) {
+		return nil // there is nothing to thaw any more
+	}
+	return failure(callCtx, "thaw", err)
+}
+
+// thawForEnd thaws what the engine does not know to be frozen, before it is
+// asked to end the container. An error is worth mentioning only if that fails.
+func (c *engineContainer) thawForEnd() error {
+	f := c.freezer.Load()
+	if f == nil || f.group == nil { // what the engine froze, it thaws itself
+		return nil
+	}
+	if err := f.group.thaw(); !errors.Is(err, errEnded) {
+		return told("thaw container "+c.name, err)
+	}
+	return nil
+}
+
+// findFreezer returns the way to freeze the container, which does not change.
+func (c *engineContainer) findFreezer(ctx context.Context) (*freezer, error) {
+	if f := c.freezer.Load(); f != nil {
+		return f, ctx.Err()
+	}
+	pid, err := c.driver.firstProcess(ctx, c.id)
+	if err != nil {
+		return nil, err
+	}
+	f := &freezer{}
+	if f.group, err = c.driver.cgroups.find(pid, c.id); err != nil {
+		c.driver.log.Debug("freezing by the engine, the control group cannot be used",
+			slog.String("container_id", c.name), slog.Any("error", err))
+	}
+	c.freezer.Store(f)
+	return f, nil
+}
+
+// firstProcess returns the number that the engine knows the container's first
+// process by. It means something only on the engine's host.
+func (d *Driver) firstProcess(ctx context.Context, id string) (pid int, err error) {
+	found, err := d.engine.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+	if err != nil {
+		return 0, err
+	}
+	if state := found.Container.State; state != nil && state.Pid > 0 {
+		return state.Pid, nil
+	}
+	return 0, errEnded
+}
+
+// thawLeftover thaws a container of another server, which may have ended
+// without doing so. What stands in the way does so for the removal too, or
+// means that the other server could not freeze it this way either.
+func (d *Driver) thawLeftover(ctx context.Context, id string) {
+	callCtx, cancel := d.deadline(ctx)
+	defer cancel()
+	pid, err := d.firstProcess(callCtx, id)
+	if err != nil {
+		return
+	}
+	if group, err := d.cgroups.find(pid, id); err == nil {
+		_ = group.thaw()
+	}
+}
