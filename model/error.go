@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // Kind names one way a request can fail. A Kind is itself an error, so a
@@ -281,4 +282,27 @@ func describeKind(k Kind) Description {
 // kind an operator wants to see in the log.
 func (d Description) IsServerFault() bool {
 	return d.Status >= http.StatusInternalServerError && !d.User
+}
+
+// retryLater is an error with the time after which the cause may have passed.
+type retryLater struct {
+	error
+	after time.Duration
+}
+
+func (e retryLater) Unwrap() error { return e.error }
+
+// WithRetryAfter says of an error when a client should try again. A time of
+// zero or less says nothing.
+func WithRetryAfter(err error, after time.Duration) error {
+	if after <= 0 {
+		return err
+	}
+	return retryLater{err, after}
+}
+
+// RetryAfter returns what WithRetryAfter said, 0 if nothing.
+func RetryAfter(err error) time.Duration {
+	e, _ := errors.AsType[retryLater](err)
+	return e.after
 }

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -9,14 +10,13 @@ import (
 	"github.com/tinefn/tine/model"
 )
 
-// This file decides who gets memory and processor time: fillLocked runs
-// whenever a waiter comes or capacity returns, and starts what can be started.
+// This file finds memory and processor time: fillLocked runs whenever a waiter
+// comes or capacity returns, and starts what can be started.
 
-// fillLocked starts launches for waiters, most deserving function first, as
-// long as capacity lasts. The first function that cannot be served keeps those
-// behind it waiting, also smaller ones: otherwise a large function would never
-// find enough free memory at once. What is freed later is thereby reserved for
-// it.
+// fillLocked starts launches, most deserving function first, as long as
+// capacity lasts. The first function that cannot be served keeps those behind
+// it waiting, also smaller ones: otherwise a large function would never find
+// enough free memory at once. What is freed later is thereby reserved for it.
 func (p *Pool) fillLocked() {
 	if p.closed {
 		return
@@ -30,39 +30,16 @@ func (p *Pool) fillLocked() {
 			p.prepareLocked(g)
 			continue
 		}
-		if !p.ledger.TryReserve(g.spec.Need) {
-			if !p.makeRoomLocked(g) && p.opts.FailFast {
-				g.failSurplus(notPlaced(fmt.Errorf("no capacity for function %s: %w", g.spec.FnID, model.ErrServerBusy)))
-				p.dropIfUnusedLocked(g)
-				continue
-			}
-			return
-		}
-		p.launchLocked(g)
-	}
-}
-
-// nextLocked returns the group that the next launch is for: one without any
-// instance goes before one that wants one more, then the longest wait counts.
-func (p *Pool) nextLocked() *group {
-	now := time.Now()
-	var best *group
-	for g := range p.hungry {
-		if g.wanted() <= 0 || g.preparing || now.Before(g.notBefore) {
+		if p.reserveLocked(g) {
+			p.launchLocked(g)
 			continue
 		}
-		if best == nil || moreDeserving(g, best) {
-			best = g
+		if p.makeRoomLocked(g) || !p.opts.FailFast || g.waiters.Len() == 0 {
+			return
 		}
+		g.failSurplus(p.busyLocked(g, fmt.Errorf("no capacity for function %s: %w", g.spec.FnID, model.ErrServerBusy)))
+		p.dropIfUnusedLocked(g)
 	}
-	return best
-}
-
-func moreDeserving(a, b *group) bool {
-	if a.hasNone() != b.hasNone() {
-		return a.hasNone()
-	}
-	return a.since().Before(b.since())
 }
 
 // makeRoomLocked evicts idle instances of other functions for g, unless what
@@ -74,51 +51,66 @@ func (p *Pool) makeRoomLocked(g *group) bool {
 		return false
 	}
 	for _, inst := range victims {
+		p.observer.Evicted(inst.group.spec, inst.state)
 		inst.group.removeIdle(inst)
 		p.endLocked(inst, "evicted for another function")
 	}
 	return true
 }
 
-// victimsLocked chooses the idle instances that must go for g's next launch,
-// longest idle first, and reports whether they and what is being removed are
-// enough.
+// victimsLocked chooses the idle instances that must go for g's next launch and
+// reports whether they and what is being removed are enough. Those go first
+// that were idle longest, measured in the time that it takes to launch them
+// again; none goes that does not help.
 func (p *Pool) victimsLocked(g *group) ([]*Instance, bool) {
-	missing := p.ledger.Missing(g.spec.Need)
-	missing = lessOf(missing, p.returning)
+	missing := lessOf(p.ledger.Missing(g.spec.Need), p.returning)
 	if missing == (capacity.Amount{}) {
 		return nil, true
 	}
+	var victims []*Instance
+	for left, idle := missing, p.evictableLocked(g); left != (capacity.Amount{}); {
+		if len(idle) == 0 {
+			return nil, false
+		}
+		victims = append(victims, idle[0])
+		left = lessOf(left, idle[0].group.spec.Need)
+		idle = idle[1:]
+	}
+	return onlyNeeded(victims, missing), true
+}
+
+// onlyNeeded drops instances without which the others are still enough.
+func onlyNeeded(victims []*Instance, missing capacity.Amount) []*Instance {
+	var all capacity.Amount
+	for _, inst := range victims {
+		all = sum(all, inst.group.spec.Need)
+	}
+	return slices.DeleteFunc(victims, func(inst *Instance) bool {
+		others := lessOf(all, inst.group.spec.Need)
+		if lessOf(missing, others) != (capacity.Amount{}) {
+			return false
+		}
+		all = others
+		return true
+	})
+}
+
+// evictableLocked lists the idle instances that g may take the place of, the
+// least worth keeping first.
+func (p *Pool) evictableLocked(g *group) []*Instance {
+	now := time.Now()
+	worth := func(inst *Instance) float64 {
+		return float64(max(inst.group.launchTime.value, time.Millisecond)) / float64(now.Sub(inst.restSince)+1)
+	}
 	var idle []*Instance
 	for _, other := range p.groups {
-		if other != g {
-			idle = append(idle, other.idle...)
+		if other == g {
+			continue
+		}
+		if surplus := len(other.all) - other.stock(); surplus > 0 {
+			idle = append(idle, other.idle[:min(surplus, len(other.idle))]...) // the oldest are in front
 		}
 	}
-	slices.SortFunc(idle, func(a, b *Instance) int { return a.idleSince.Compare(b.idleSince) })
-	for i, inst := range idle {
-		missing = lessOf(missing, inst.group.spec.Need)
-		if missing == (capacity.Amount{}) {
-			return idle[:i+1], true
-		}
-	}
-	return nil, false
-}
-
-// lessOf subtracts b from a, not going below zero.
-func lessOf(a, b capacity.Amount) capacity.Amount {
-	return capacity.Amount{
-		MemoryBytes: max(0, a.MemoryBytes-b.MemoryBytes),
-		MilliCPU:    max(0, a.MilliCPU-b.MilliCPU),
-	}
-}
-
-// starvingLocked reports whether a function without any instance has waited so
-// long that g has to give one up. Without this rule a function that is busy all
-// the time would keep all memory for ever.
-func (p *Pool) starvingLocked(g *group) bool {
-	next := p.nextLocked()
-	return next != nil && next != g && next.hasNone() && next.imageReady &&
-		time.Since(next.since()) >= p.opts.YieldAfter &&
-		lessOf(p.ledger.Missing(next.spec.Need), p.returning) != (capacity.Amount{})
+	slices.SortFunc(idle, func(a, b *Instance) int { return cmp.Compare(worth(a), worth(b)) })
+	return idle
 }

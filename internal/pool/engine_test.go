@@ -27,6 +27,7 @@ type engine struct {
 	imageErr   error
 	script     fake.Script
 	createErr  func(n int) error // n counts creations from 1
+	noFreeze   bool
 
 	root string     // of socket directories
 	mu   sync.Mutex // guards dirs
@@ -97,11 +98,11 @@ const mib = 1 << 20
 func newPool(t *testing.T, e *engine, change func(*Options)) *Pool {
 	t.Helper()
 	e.root = t.TempDir()
-	e.Engine = fake.New(fake.Options{Script: e.scriptOf, EnsureImage: e.ensureImage, NoSocket: true, OnReady: e.isReady})
+	e.Engine = fake.New(fake.Options{Script: e.scriptOf, EnsureImage: e.ensureImage, NoSocket: true, NoFreeze: e.noFreeze, OnReady: e.isReady})
 	opts := Options{
 		Driver: e, Sockets: e.makeSocketDir, Logger: slog.New(slog.DiscardHandler),
 		Total:        capacity.Amount{MemoryBytes: 4 * mib, MilliCPU: 4000},
-		StartTimeout: 5 * time.Second, QueueTimeout: time.Minute,
+		StartTimeout: 5 * time.Second, QueueTimeout: time.Minute, FreezeAfter: -1,
 	}
 	if change != nil {
 		change(&opts)
@@ -140,7 +141,7 @@ func closePool(t *testing.T, p *Pool, e *engine) {
 	if used := p.Stats().Used; used != (capacity.Amount{}) {
 		t.Errorf("%+v still reserved", used)
 	}
-	if len(p.groups) != 0 || len(p.hungry) != 0 || p.returning != (capacity.Amount{}) || p.busy != 0 {
+	if len(p.groups) != 0 || len(p.hungry) != 0 || len(p.apps) != 0 || len(p.fns) != 0 || p.returning != (capacity.Amount{}) || p.busy != 0 {
 		t.Errorf("left: %d groups, %d hungry, returning %+v, busy %d", len(p.groups), len(p.hungry), p.returning, p.busy)
 	}
 	if err := e.Close(context.WithoutCancel(t.Context())); err != nil {

@@ -8,19 +8,29 @@ import (
 // group is what the pool has for one launch spec: instances and waiters. All
 // methods need the pool's mutex.
 type group struct {
-	pool *Pool
-	spec *Spec
+	pool     *Pool
+	spec     *Spec
+	app, fn  *share
+	revision time.Time // the newest that callers came with
 
-	idle    []*Instance // last in, first out, so that surplus ones age
+	// superseded says that callers came with a newer definition of the function:
+	// instances end as soon as nobody waits for one.
+	superseded bool
+
+	idle    []*Instance // idle or frozen; last in, first out, so that surplus ones age
 	all     map[*Instance]struct{}
 	waiters *list.List // of *waiter, oldest first
 
 	launching  int  // launches that hold capacity and are not ready yet
 	imageReady bool // the image was local when last looked for
 	preparing  bool // it is being looked for
+	imageTook  time.Duration
 
-	failures  int       // launches failed in a row while other instances worked
-	notBefore time.Time // no launch before, after such a failure
+	failures  int       // launches or image look-ups failed in a row
+	notBefore time.Time // no further one before, after such a failure
+
+	holdTime   average // how long callers hold an instance
+	launchTime average // what a launch costs
 }
 
 // waiter is a caller in line. served holds one value at most.
@@ -36,20 +46,59 @@ type grant struct {
 	err  error
 }
 
+// groupLocked returns the group of a spec. The first caller with a newer
+// definition of a function supersedes the groups of older ones.
 func (p *Pool) groupLocked(spec *Spec) *group {
 	g := p.groups[spec.Key]
 	if g == nil {
-		g = &group{pool: p, spec: spec, all: map[*Instance]struct{}{}, waiters: list.New()}
+		g = &group{pool: p, spec: spec, all: map[*Instance]struct{}{}, waiters: list.New(), revision: spec.Revision}
+		g.app, g.fn = p.apps.of(spec.AppID), p.fns.of(spec.FnID)
+		g.app.join(g)
+		g.fn.join(g)
 		p.groups[spec.Key] = g
+		p.supersedeLocked(g)
+	} else if spec.Revision.After(g.revision) {
+		g.revision = spec.Revision
+		p.supersedeLocked(g)
 	}
 	return g
 }
 
-// dropIfUnusedLocked forgets a group that nothing refers to.
-func (p *Pool) dropIfUnusedLocked(g *group) {
-	if len(g.all) == 0 && g.launching == 0 && g.waiters.Len() == 0 && !g.preparing && p.groups[g.spec.Key] == g {
-		delete(p.groups, g.spec.Key)
+// supersedeLocked retires the function's groups that are older than g, or g
+// itself if it is not the newest.
+func (p *Pool) supersedeLocked(g *group) {
+	newest := g.revision
+	for other := range g.fn.groups {
+		if other.revision.After(newest) {
+			newest = other.revision
+		}
 	}
+	for other := range g.fn.groups {
+		other.superseded = other.revision.Before(newest)
+		if other.superseded {
+			p.endIdleLocked(other, "its definition changed")
+		}
+		other.updateHunger()
+	}
+}
+
+func (p *Pool) endIdleLocked(g *group, why string) {
+	for inst := g.popIdle(); inst != nil; inst = g.popIdle() {
+		p.endLocked(inst, why)
+	}
+}
+
+// dropIfUnusedLocked forgets a group that nothing refers to, unless its last
+// failure still bars launches.
+func (p *Pool) dropIfUnusedLocked(g *group) {
+	if len(g.all) > 0 || g.launching > 0 || g.waiters.Len() > 0 || g.preparing || g.stock() > 0 ||
+		!p.closed && time.Now().Before(g.notBefore) || p.groups[g.spec.Key] != g {
+		return
+	}
+	delete(p.groups, g.spec.Key)
+	delete(p.hungry, g)
+	p.apps.leave(g.spec.AppID, g)
+	p.fns.leave(g.spec.FnID, g)
 }
 
 func (g *group) popIdle() *Instance {
@@ -66,7 +115,7 @@ func (g *group) popIdle() *Instance {
 func (g *group) enqueue(now time.Time) *waiter {
 	w := &waiter{since: now, served: make(chan grant, 1)}
 	w.elem = g.waiters.PushBack(w)
-	g.pool.hungry[g] = struct{}{}
+	g.updateHunger()
 	return w
 }
 
@@ -77,10 +126,17 @@ func (g *group) leave(w *waiter) bool {
 	}
 	g.waiters.Remove(w.elem)
 	w.elem = nil
-	if g.waiters.Len() == 0 {
+	g.updateHunger()
+	return true
+}
+
+// updateHunger keeps the list of groups that may want a launch.
+func (g *group) updateHunger() {
+	if g.waiters.Len() > 0 || g.stock() > 0 {
+		g.pool.hungry[g] = struct{}{}
+	} else {
 		delete(g.pool.hungry, g)
 	}
-	return true
 }
 
 // serve gives the oldest waiter what it waits for; false means nobody waits.
@@ -104,18 +160,58 @@ func (g *group) failBefore(when time.Time, err error) {
 
 // failSurplus fails the waiters that no launch is under way for, newest first.
 func (g *group) failSurplus(err error) {
-	for g.wanted() > 0 {
+	for g.waiters.Len() > g.launching {
 		w := g.waiters.Back().Value.(*waiter)
 		g.leave(w)
 		w.served <- grant{err: err}
 	}
 }
 
-// wanted is how many launches would serve those who wait: one each.
-func (g *group) wanted() int { return g.waiters.Len() - g.launching }
+// stock is how many instances the function has at least, called or not.
+func (g *group) stock() int {
+	if g.superseded || g.pool.closed {
+		return 0
+	}
+	return g.spec.Scale.Min
+}
 
-// since is when the oldest waiter came. There must be one.
-func (g *group) since() time.Time { return g.waiters.Front().Value.(*waiter).since }
+// count is how many instances there are or will be.
+func (g *group) count() int { return len(g.all) + g.launching }
+
+// wanted is how many launches are due: one for each waiter that none is under
+// way for, and what is missing of the stock, as far as the function may have
+// so many. After a failure one launch at a time finds out whether it was the
+// last.
+func (g *group) wanted() int {
+	want := max(g.waiters.Len()-g.launching, g.stock()-g.count())
+	if limit := g.spec.Scale.Max; limit > 0 {
+		want = min(want, limit-g.count())
+	}
+	if g.failures > 0 {
+		want = min(want, 1-g.launching)
+	}
+	return want
+}
 
 // hasNone reports that the function has no instance and none under way.
-func (g *group) hasNone() bool { return len(g.all) == 0 && g.launching == 0 }
+func (g *group) hasNone() bool { return g.count() == 0 }
+
+// spare reports whether the function could lose an idle instance.
+func (g *group) spare() bool { return len(g.all) > g.stock() }
+
+// waitTime estimates how long a caller who came now would wait; 0 means that
+// nothing is known.
+func (g *group) waitTime() time.Duration {
+	return g.holdTime.value * time.Duration(g.waiters.Len()+1) / time.Duration(max(1, len(g.all)))
+}
+
+// average is a moving average in which the last eight values or so count.
+type average struct{ value time.Duration }
+
+func (a *average) add(d time.Duration) {
+	if a.value == 0 {
+		a.value = d
+		return
+	}
+	a.value += (d - a.value) / 8
+}

@@ -18,13 +18,22 @@ import (
 // definition that a container could notice gives a spec with another key.
 type Spec struct {
 	Key         string      // equal keys mean interchangeable instances
-	AppID, FnID string      // for logs and errors
+	AppID, FnID string      // whose share of the machine it uses
+	Revision    time.Time   // when the definition changed last; a newer one supersedes older ones
 	Container   driver.Spec // ID, SocketDir and Output are filled in per instance
 	Need        capacity.Amount
 	IdleTimeout time.Duration
+	Scale       Scale
 
 	// Output, if set, makes the sink of one instance's output.
 	Output func(instanceID string) OutputSink
+}
+
+// Scale bounds a function's instances. Zero means no bound.
+type Scale struct {
+	Min, Max int           // how many there are
+	MaxCalls int           // that one serves
+	MaxAge   time.Duration // of one, counted from when it was ready
 }
 
 // OutputSink receives an instance's output and is closed when it ended.
@@ -41,11 +50,13 @@ type SocketDir interface {
 	Remove() error
 }
 
-// Launches that fail while the function has other instances are not repeated
-// at once: the waiters are served by those, and the engine is left in peace.
+// Launches that fail are not repeated at once: the engine is left in peace.
+// Where other instances can serve the waiters the pause may grow longer than
+// where callers wait for nothing but the next attempt.
 const (
 	firstLaunchBackoff = 100 * time.Millisecond
 	lastLaunchBackoff  = 10 * time.Second
+	lastLonelyBackoff  = time.Second
 )
 
 // prepareLocked makes sure of the image before any capacity is reserved, once
@@ -60,9 +71,12 @@ func (p *Pool) prepareLocked(g *group) {
 		g.preparing = false
 		if err != nil {
 			p.log.Warn("image is not available", slog.String("fn_id", g.spec.FnID), slog.String("image", g.spec.Container.Image), slog.Any("error", err))
+			p.observer.Launched(g.spec, Launch{Image: time.Since(began)}, err)
+			p.backOffLocked(g)
 			g.failBefore(began, imageError(err))
 		} else {
 			g.imageReady = true
+			g.imageTook = time.Since(began)
 		}
 		p.fillLocked()
 		p.dropIfUnusedLocked(g)
@@ -73,13 +87,18 @@ func (p *Pool) prepareLocked(g *group) {
 func (p *Pool) launchLocked(g *group) {
 	g.launching++
 	began := time.Now()
-	inst := &Instance{ID: model.NewID(), group: g, exited: make(chan struct{})}
+	inst := &Instance{
+		ID: model.NewID(), group: g, stateSince: began,
+		freezing: make(chan struct{}, 1), exited: make(chan struct{}), removed: make(chan struct{}),
+	}
 	inst.log = p.log.With(slog.String("fn_id", g.spec.FnID), slog.String("container_id", inst.ID))
+	inst.launch.Image, g.imageTook = g.imageTook, 0
 	p.wg.Go(func() {
 		err := p.start(inst)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		g.launching--
+		p.observer.Launched(g.spec, inst.launch, err)
 		if err != nil {
 			inst.log.Warn("launch failed", slog.String("image", g.spec.Container.Image), slog.Any("error", err))
 			p.launchFailedLocked(g, began, err)
@@ -88,7 +107,8 @@ func (p *Pool) launchLocked(g *group) {
 			return
 		}
 		inst.log.Debug("instance ready", slog.Duration("took", time.Since(began)))
-		g.failures = 0
+		g.failures, g.notBefore = 0, time.Time{}
+		g.launchTime.add(time.Since(began))
 		g.all[inst] = struct{}{}
 		inst.readySince = time.Now()
 		inst.setState(Busy) // as if its launcher held it
@@ -104,19 +124,27 @@ func (p *Pool) launchFailedLocked(g *group, began time.Time, err error) {
 	if errors.Is(err, driver.ErrImageNotFound) {
 		g.imageReady = false
 	}
+	p.backOffLocked(g)
 	if g.hasNone() {
 		g.failBefore(began, launchError(err))
-		return
 	}
-	backoff := min(firstLaunchBackoff<<min(g.failures, 10), lastLaunchBackoff)
+}
+
+// backOffLocked bars launches for g for a while.
+func (p *Pool) backOffLocked(g *group) {
+	longest := lastLaunchBackoff
+	if g.hasNone() {
+		longest = lastLonelyBackoff
+	}
+	backoff := min(firstLaunchBackoff<<min(g.failures, 10), longest)
 	g.failures++
 	g.notBefore = time.Now().Add(backoff)
 	p.wg.Go(func() {
-		if p.pause(backoff) {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.fillLocked()
-		}
+		p.pause(backoff)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.fillLocked()
+		p.dropIfUnusedLocked(g)
 	})
 }
 
@@ -124,6 +152,7 @@ func (p *Pool) launchFailedLocked(g *group, began time.Time, err error) {
 // error, what was made stays in inst for remove.
 func (p *Pool) start(inst *Instance) error {
 	spec := inst.group.spec
+	began := time.Now()
 	dir, err := p.opts.Sockets()
 	if err != nil {
 		return err
@@ -137,15 +166,20 @@ func (p *Pool) start(inst *Instance) error {
 		container.Output = inst.output
 	}
 	made, err := p.opts.Driver.Create(p.ctx, &container)
+	inst.launch.Create = lap(&began)
 	if err != nil {
 		return fmt.Errorf("create container: %w", err)
 	}
 	inst.container = made
-	if err := made.Start(p.ctx); err != nil {
+	err = made.Start(p.ctx)
+	inst.launch.Start = lap(&began)
+	if err != nil {
 		return fmt.Errorf("start container: %w", err)
 	}
 	p.wg.Go(func() { p.monitor(inst) })
-	if err := p.awaitSocket(inst); err != nil {
+	err = p.awaitSocket(inst)
+	inst.launch.Init = lap(&began)
+	if err != nil {
 		return err
 	}
 	inst.Socket, err = dir.Open()
@@ -156,6 +190,14 @@ func (p *Pool) start(inst *Instance) error {
 		inst.Session = p.opts.NewSession(inst.Socket)
 	}
 	return nil
+}
+
+// lap returns the time since began and sets it to now.
+func lap(began *time.Time) time.Duration {
+	now := time.Now()
+	took := now.Sub(*began)
+	*began = now
+	return took
 }
 
 // awaitSocket waits until the function has made its socket.
@@ -201,8 +243,4 @@ func imageError(err error) error {
 		return fmt.Errorf("%w: %w", model.ErrImagePullTimeout, err)
 	}
 	return launchError(err)
-}
-
-func sum(a, b capacity.Amount) capacity.Amount {
-	return capacity.Amount{MemoryBytes: a.MemoryBytes + b.MemoryBytes, MilliCPU: a.MilliCPU + b.MilliCPU}
 }

@@ -6,15 +6,17 @@ import "sync"
 // Release or Destroy; later ones do nothing.
 type Lease struct {
 	*Instance
-	// Cold says that no call has used the instance before.
-	Cold bool
+	// Cold says that no call has used the instance before; Launch is what it
+	// took to start it.
+	Cold   bool
+	Launch Launch
 
 	pool *Pool
 	once sync.Once
 }
 
 func (p *Pool) lease(inst *Instance) *Lease {
-	return &Lease{Instance: inst, Cold: inst.calls == 1, pool: p}
+	return &Lease{Instance: inst, Cold: inst.calls == 1, Launch: inst.launch, pool: p}
 }
 
 // Release gives the instance back, fit for another call.

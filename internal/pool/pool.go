@@ -8,9 +8,10 @@
 // called while it is held.
 //
 // Read this file first: Acquire, and what happens when an instance comes
-// back. Then group.go (one function's instances and waiters), capacity.go (who
-// gets memory, who is evicted), launch.go (from a Spec to an answering
-// container), instance.go (one container's life).
+// back. Then group.go (one function's instances and waiters), share.go (who is
+// served next), capacity.go (where memory comes from), launch.go (from a Spec
+// to an answering container), instance.go (one container's life), rest.go and
+// end.go (what becomes of it when nobody uses it).
 package pool
 
 import (
@@ -40,13 +41,19 @@ type Options struct {
 	// ends, possibly while it is being used.
 	NewSession func(*sockdir.Socket) io.Closer
 
+	Observer Observer // nil: none
+
+	// FreezeAfter is how long an instance rests before it is frozen, where the
+	// engine can do that; negative: it is not.
+	FreezeAfter time.Duration
+
 	StartTimeout time.Duration // from container start to socket; 0: none
 	QueueTimeout time.Duration // longest wait for an instance; 0: none
 	QueueSize    int           // waiting calls per function
 	FailFast     bool          // refuse at once what cannot be launched now
-	// YieldAfter is how long a function without any instance waits until a
-	// busier one must give one up, and how long an instance serves at least
-	// before it is given up, so that it was worth its launch.
+	// YieldAfter is how long a function waits until one that uses more must
+	// give it an instance, and how long an instance serves at least before it
+	// is given up, so that it was worth its launch.
 	YieldAfter time.Duration
 }
 
@@ -58,8 +65,10 @@ const (
 
 // Pool hands out instances. It is safe for concurrent use.
 type Pool struct {
-	opts Options
-	log  *slog.Logger
+	opts     Options
+	log      *slog.Logger
+	observer Observer
+	freezes  bool // resting instances are frozen
 
 	ctx    context.Context // of everything the pool does on its own
 	cancel context.CancelCauseFunc
@@ -67,7 +76,8 @@ type Pool struct {
 
 	mu        sync.Mutex // guards the rest, all groups and all instances' states
 	groups    map[string]*group
-	hungry    map[*group]struct{} // groups with waiters
+	hungry    map[*group]struct{} // groups with waiters or a stock to keep
+	apps, fns shares
 	ledger    *capacity.Ledger
 	returning capacity.Amount // reserved by instances that are being removed
 	busy      int             // instances that callers hold
@@ -87,9 +97,14 @@ func New(opts Options) *Pool {
 		opts.YieldAfter = DefaultYieldAfter
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
+	if opts.Observer == nil {
+		opts.Observer = blind{}
+	}
 	return &Pool{
-		opts: opts, log: opts.Logger, ctx: ctx, cancel: cancel,
-		groups: map[string]*group{}, hungry: map[*group]struct{}{}, ledger: capacity.NewLedger(opts.Total), drained: make(chan struct{}),
+		opts: opts, log: opts.Logger, observer: opts.Observer, ctx: ctx, cancel: cancel,
+		freezes: opts.FreezeAfter >= 0 && opts.Driver.Capabilities().Freeze,
+		groups:  map[string]*group{}, hungry: map[*group]struct{}{}, apps: shares{}, fns: shares{},
+		ledger: capacity.NewLedger(opts.Total), drained: make(chan struct{}),
 	}
 }
 
@@ -101,32 +116,49 @@ func (p *Pool) Fits(need capacity.Amount) bool {
 }
 
 // Acquire returns an instance for the spec's function that the caller alone
-// uses until it calls Release or Destroy on the lease. It takes an idle one, or
+// uses until it calls Release or Destroy on the lease. It takes one at rest, or
 // waits in line for one that is launched or comes back.
 //
 // Errors: ctx's, if it ended first; model.ErrServerBusy with
 // invoke.ErrNotPlaced for a full queue, an expired wait, an engine that does
 // not answer, or a closed pool; and the reason why a launch failed.
 func (p *Pool) Acquire(ctx context.Context, spec *Spec) (*Lease, error) {
+	for {
+		lease, frozen, err := p.acquire(ctx, spec)
+		if err != nil || !frozen {
+			return lease, err
+		}
+		if err := p.thaw(lease.Instance); err == nil {
+			return lease, nil
+		}
+		lease.Destroy("it could not be thawed") // another one serves the caller
+	}
+}
+
+func (p *Pool) acquire(ctx context.Context, spec *Spec) (lease *Lease, frozen bool, err error) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		return nil, notPlaced(errClosed)
+		return nil, false, notPlaced(errClosed)
 	}
 	g := p.groupLocked(spec)
 	if inst := g.popIdle(); inst != nil {
+		frozen = inst.state == Frozen
 		p.takeLocked(inst)
 		p.mu.Unlock()
-		return p.lease(inst), nil
+		return p.lease(inst), frozen, nil
 	}
 	if g.waiters.Len() >= p.opts.QueueSize {
+		err := p.busyLocked(g, fmt.Errorf("%d calls wait for function %s already: %w", p.opts.QueueSize, spec.FnID, model.ErrServerBusy))
 		p.mu.Unlock()
-		return nil, notPlaced(fmt.Errorf("%d calls wait for function %s already: %w", p.opts.QueueSize, spec.FnID, model.ErrServerBusy))
+		return nil, false, err
 	}
 	w := g.enqueue(time.Now())
 	p.fillLocked()
 	p.mu.Unlock()
-	return p.await(ctx, g, w)
+	lease, err = p.await(ctx, g, w)
+	p.observer.Waited(spec, time.Since(w.since), err)
+	return lease, false, err
 }
 
 // await waits in line. A caller that gives up just as it is served gives the
@@ -145,10 +177,12 @@ func (p *Pool) await(ctx context.Context, g *group, w *waiter) (*Lease, error) {
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-expired:
-		err = notPlaced(fmt.Errorf("no instance of function %s became free within %v: %w", g.spec.FnID, p.opts.QueueTimeout, model.ErrServerBusy))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err == nil {
+		err = p.busyLocked(g, fmt.Errorf("no instance of function %s became free within %v: %w", g.spec.FnID, p.opts.QueueTimeout, model.ErrServerBusy))
+	}
 	if !g.leave(w) {
 		if served := <-w.served; served.inst != nil {
 			p.putBackLocked(served.inst)
@@ -172,32 +206,69 @@ func (p *Pool) accept(ctx context.Context, served grant) (*Lease, error) {
 	return lease, nil
 }
 
+// Keep makes the pool keep as many instances of a function as its spec says,
+// from now on. Acquire does the same for functions that are called.
+func (p *Pool) Keep(spec *Spec) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	g := p.groupLocked(spec)
+	p.fillLocked()
+	p.dropIfUnusedLocked(g)
+}
+
+// Retire ends the instances of a function that exists no more, busy ones when
+// their callers are done.
+func (p *Pool) Retire(fnID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if fn := p.fns[fnID]; fn != nil {
+		for g := range fn.groups {
+			g.superseded = true
+			g.updateHunger()
+			p.endIdleLocked(g, "its function was deleted")
+			p.dropIfUnusedLocked(g)
+		}
+	}
+	p.fillLocked()
+}
+
 // takeLocked marks an instance as held by a caller.
 func (p *Pool) takeLocked(inst *Instance) {
 	inst.setState(Busy)
+	inst.takenSince = inst.stateSince
 	inst.calls++
 	p.busy++
 }
 
 // putBackLocked takes an instance from its holder and finds it a new use: the
-// next waiter, a function that has waited too long without any instance, or
-// the idle list.
+// next waiter, a function that deserves its capacity more, or rest.
 func (p *Pool) putBackLocked(inst *Instance) {
 	p.busy--
 	defer p.checkDrainedLocked()
 	g := inst.group
+	if inst.calls > 0 {
+		g.holdTime.add(time.Since(inst.takenSince))
+	}
 	switch {
 	case inst.dead():
 		p.endLocked(inst, "its process ended")
 	case p.closed:
 		p.endLocked(inst, "the server shuts down")
-	case time.Since(inst.readySince) >= p.opts.YieldAfter && p.starvingLocked(g):
-		p.endLocked(inst, "evicted for a function that has none")
+	case inst.worn():
+		p.endLocked(inst, "it has served its time")
+	case p.mustYieldLocked(inst):
+		p.observer.Evicted(g.spec, Busy)
+		p.endLocked(inst, "evicted for a function that uses less")
 	case g.waiters.Len() > 0:
 		p.takeLocked(inst) // for the waiter, which may run as soon as it is served
 		g.serve(grant{inst: inst})
+	case g.superseded:
+		p.endLocked(inst, "its definition changed")
 	default:
-		p.idleLocked(inst)
+		p.restLocked(inst)
 	}
 	p.fillLocked()
 }
@@ -233,9 +304,10 @@ func (p *Pool) Close(ctx context.Context) error {
 	for _, g := range p.groups {
 		for g.serve(grant{err: notPlaced(errClosed)}) {
 		}
-		for inst := g.popIdle(); inst != nil; inst = g.popIdle() {
-			p.endLocked(inst, "the server shuts down")
-		}
+		p.endIdleLocked(g, "the server shuts down")
+		g.notBefore = time.Time{}
+		g.updateHunger()
+		p.dropIfUnusedLocked(g)
 	}
 	p.checkDrainedLocked()
 	p.mu.Unlock()
@@ -258,23 +330,10 @@ func (p *Pool) Close(ctx context.Context) error {
 	return err
 }
 
-// Stats is a snapshot of the pool.
-type Stats struct {
-	Idle, Busy, Launching, Waiting int
-	Used, Total                    capacity.Amount
-}
-
-// Stats returns the present numbers.
-func (p *Pool) Stats() Stats {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	stats := Stats{Busy: p.busy, Used: p.ledger.Used(), Total: p.ledger.Total()}
-	for _, g := range p.groups {
-		stats.Idle += len(g.idle)
-		stats.Launching += g.launching
-		stats.Waiting += g.waiters.Len()
-	}
-	return stats
+// busyLocked makes err one that says that the call may be tried again, and
+// when: after the time that those in line will take.
+func (p *Pool) busyLocked(g *group, err error) error {
+	return notPlaced(model.WithRetryAfter(err, g.waitTime()))
 }
 
 // notPlaced marks err as proof that the function did not see the call.

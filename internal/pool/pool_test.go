@@ -417,7 +417,8 @@ func TestTooLargeNeverFits(t *testing.T) {
 }
 
 func TestStatesFollowTheDiagram(t *testing.T) {
-	all := []State{Launching, Idle, Busy, Ending}
+	all := []State{Launching, Idle, Frozen, Busy, Ending}
+	g := &group{pool: &Pool{observer: blind{}}}
 	for _, from := range all {
 		for _, to := range all {
 			func() {
@@ -426,11 +427,11 @@ func TestStatesFollowTheDiagram(t *testing.T) {
 						t.Errorf("%v to %v: panic %v", from, to, panicked)
 					}
 				}()
-				(&Instance{state: from}).setState(to)
+				(&Instance{state: from, group: g}).setState(to)
 			}()
 		}
 	}
-	if got := fmt.Sprint(all); got != "[launching idle busy ending]" {
+	if got := fmt.Sprint(all); got != "[launching idle frozen busy ending]" {
 		t.Error(got)
 	}
 }

@@ -50,6 +50,7 @@ func newBench(t *testing.T, function http.HandlerFunc, change func(*Options)) *b
 		Driver: engine, Logger: slog.New(slog.DiscardHandler), NewSession: NewSession,
 		Sockets: func() (pool.SocketDir, error) { return sockets.Create() },
 		Total:   capacity.Amount{MemoryBytes: 256 * mib, MilliCPU: 1000}, StartTimeout: 5 * time.Second, QueueTimeout: 10 * time.Second,
+		FreezeAfter: -1,
 	})
 	opts := Options{Pool: p, Logger: slog.New(slog.DiscardHandler)}
 	if change != nil {

@@ -1,0 +1,120 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/tinefn/tine/driver"
+)
+
+// endLocked begins an instance's removal; repeating it does nothing. Its
+// capacity returns when the engine has removed it.
+func (p *Pool) endLocked(inst *Instance, why string) {
+	if inst.state == Ending {
+		return
+	}
+	inst.setState(Ending)
+	inst.why = why
+	if inst.timer != nil {
+		inst.timer.Stop()
+	}
+	delete(inst.group.all, inst)
+	p.returnLocked(inst.group)
+	inst.log.Debug("instance ends", slog.String("reason", why), slog.Int("calls", inst.calls))
+	p.wg.Go(func() { p.remove(inst) })
+}
+
+// Removal is tried again for ever: as long as the engine does not confirm it,
+// the container may be using its memory.
+const (
+	firstRemovalRetry = 100 * time.Millisecond
+	lastRemovalRetry  = 10 * time.Second
+)
+
+// remove ends the container and returns its capacity.
+func (p *Pool) remove(inst *Instance) {
+	if inst.Session != nil {
+		_ = inst.Session.Close() // the peer is being killed
+	}
+	p.removeContainer(inst)
+	if inst.Socket != nil {
+		_ = inst.Socket.Close() // only a descriptor
+	}
+	if inst.dir != nil {
+		if err := inst.dir.Remove(); err != nil {
+			inst.log.Warn("cannot remove socket directory", slog.Any("error", err))
+		}
+	}
+	if inst.output != nil {
+		if err := inst.output.Close(); err != nil {
+			inst.log.Warn("cannot close the output", slog.Any("error", err))
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(inst.removed)
+	p.freeLocked(inst.group)
+	p.dropIfUnusedLocked(inst.group)
+	p.fillLocked()
+}
+
+func (p *Pool) removeContainer(inst *Instance) {
+	if inst.container == nil {
+		return
+	}
+	// Removal goes on while the pool closes; the driver's own deadline bounds it.
+	ctx := context.WithoutCancel(p.ctx)
+	for wait := firstRemovalRetry; ; wait = min(2*wait, lastRemovalRetry) {
+		err := inst.container.Remove(ctx)
+		if err == nil || errors.Is(err, driver.ErrGone) {
+			return
+		}
+		inst.log.Warn("cannot remove container", slog.Any("error", err), slog.Duration("retry_in", wait))
+		if !p.pause(wait) {
+			return // the driver's Close is the last to try
+		}
+	}
+}
+
+// pause waits; false means that the pool closed.
+func (p *Pool) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-p.ctx.Done():
+		return false
+	}
+}
+
+// monitor waits for the container's process to end and takes an idle instance
+// out of service then; the holder of a busy one notices by itself.
+func (p *Pool) monitor(inst *Instance) {
+	for wait := firstRemovalRetry; ; wait = min(2*wait, lastRemovalRetry) {
+		exit, err := inst.container.Wait(p.ctx)
+		if p.ctx.Err() != nil {
+			return
+		}
+		if err == nil || errors.Is(err, driver.ErrGone) {
+			inst.exit = exit
+			break
+		}
+		// The engine went away; the container may well live on.
+		inst.log.Warn("lost sight of container", slog.Any("error", err), slog.Duration("retry_in", wait))
+		if !p.pause(wait) {
+			return
+		}
+	}
+	close(inst.exited)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if inst.state.resting() {
+		inst.log.Info("instance's process ended at rest", slog.Any("exit", inst.exit))
+		inst.group.removeIdle(inst)
+		p.endLocked(inst, "its process ended")
+		p.fillLocked()
+	}
+}

@@ -1,0 +1,131 @@
+package pool
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// This file is what happens to an instance that nobody uses: after a moment it
+// is frozen, so that it takes no processor time, and in the end it is removed.
+
+// freezeTimeout bounds freezing and thawing. An instance that takes longer is
+// replaced.
+const freezeTimeout = 5 * time.Second
+
+// restLocked puts an instance aside until somebody wants it.
+func (p *Pool) restLocked(inst *Instance) {
+	inst.setState(Idle)
+	inst.restSince = inst.stateSince
+	inst.group.idle = append(inst.group.idle, inst)
+	p.setTimerLocked(inst)
+}
+
+// setTimerLocked sets the timer to the next thing that happens to a resting
+// instance. The timer is not stopped when the instance is taken, so that a
+// busy one pays for it once a rest only.
+func (p *Pool) setTimerLocked(inst *Instance) {
+	next := p.restLeft(inst)
+	if inst.state == Idle && p.freezes {
+		next = min(next, time.Until(inst.stateSince.Add(p.opts.FreezeAfter)))
+	}
+	next = max(next, 0)
+	if inst.timer == nil {
+		inst.timer = time.AfterFunc(next, func() { p.onTimer(inst) })
+	} else {
+		inst.timer.Reset(next)
+	}
+}
+
+// restLeft is how long a resting instance may go on resting.
+func (p *Pool) restLeft(inst *Instance) time.Duration {
+	spec := inst.group.spec
+	left := time.Until(inst.restSince.Add(spec.IdleTimeout))
+	if spec.Scale.MaxAge > 0 {
+		left = min(left, time.Until(inst.readySince.Add(spec.Scale.MaxAge)))
+	}
+	return left
+}
+
+func (p *Pool) onTimer(inst *Instance) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !inst.state.resting() {
+		return
+	}
+	g := inst.group
+	switch {
+	case inst.tooOld():
+		p.endRestingLocked(inst, "maximum age")
+		p.fillLocked()
+		return
+	case p.restLeft(inst) <= 0 && g.spare():
+		p.endRestingLocked(inst, "idle timeout")
+		return
+	case p.restLeft(inst) <= 0: // the function keeps so many
+		inst.restSince = time.Now()
+	case inst.state == Idle && p.freezes && time.Since(inst.stateSince) >= p.opts.FreezeAfter:
+		inst.setState(Frozen)
+		p.wg.Go(func() { p.freeze(inst) })
+	}
+	p.setTimerLocked(inst)
+}
+
+func (p *Pool) endRestingLocked(inst *Instance, why string) {
+	inst.group.removeIdle(inst)
+	p.endLocked(inst, why)
+}
+
+func (g *group) removeIdle(inst *Instance) {
+	if i := slices.Index(g.idle, inst); i >= 0 {
+		g.idle = slices.Delete(g.idle, i, i+1)
+	}
+}
+
+// freeze stops the processes of an instance in state Frozen, unless somebody
+// took it meanwhile.
+func (p *Pool) freeze(inst *Instance) {
+	inst.freezing <- struct{}{}
+	defer func() { <-inst.freezing }()
+	p.mu.Lock()
+	unwanted := inst.state == Frozen
+	p.mu.Unlock()
+	if !unwanted {
+		return
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, freezeTimeout)
+	defer cancel()
+	began := time.Now()
+	inst.frozen = true // also if it fails: nobody knows how far it went
+	err := inst.container.Freeze(ctx)
+	p.observer.Froze(time.Since(began), err)
+	if err == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if inst.state == Frozen { // otherwise who took it finds out
+		inst.log.Warn("cannot freeze instance", slog.Any("error", err))
+		p.endRestingLocked(inst, "it could not be frozen")
+		p.fillLocked()
+	}
+}
+
+// thaw makes an instance that was taken in state Frozen usable. It waits for a
+// freeze in progress, which is bounded, and does not end with the caller: an
+// instance must not go back half frozen.
+func (p *Pool) thaw(inst *Instance) error {
+	inst.freezing <- struct{}{}
+	defer func() { <-inst.freezing }()
+	if !inst.frozen {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, freezeTimeout)
+	defer cancel()
+	began := time.Now()
+	err := inst.container.Thaw(ctx)
+	p.observer.Thawed(time.Since(began), err)
+	inst.frozen = err != nil
+	return err
+}

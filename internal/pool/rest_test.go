@@ -1,0 +1,208 @@
+package pool
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/fake"
+)
+
+// freezing makes a pool that freezes instances after 50 ms of rest.
+func freezing(t *testing.T, e *engine) *Pool {
+	t.Helper()
+	return newPool(t, e, func(o *Options) { o.FreezeAfter = 50 * time.Millisecond })
+}
+
+func TestRestingInstanceIsFrozenAndThawedBeforeItIsHandedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := freezing(t, e)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		container := e.Containers()[0]
+		time.Sleep(49 * time.Millisecond)
+		synctest.Wait()
+		if container.Frozen() {
+			t.Error("frozen too early")
+		}
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		if stats := p.Stats(); !container.Frozen() || stats.Frozen != 1 || stats.Idle != 0 {
+			t.Fatalf("not frozen: %+v", stats)
+		}
+		lease := mustAcquire(t, p, fnSpec("a"))
+		if container.Frozen() || lease.Cold {
+			t.Errorf("handed over frozen %v, cold %v", container.Frozen(), lease.Cold)
+		}
+		lease.Release()
+		closePool(t, p, e)
+	})
+}
+
+func TestBusyInstanceIsNotFrozen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := freezing(t, e)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		time.Sleep(49 * time.Millisecond)
+		lease := mustAcquire(t, p, fnSpec("a")) // a moment before the timer fires
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if e.Calls(fake.OpFreeze) != 0 {
+			t.Error("frozen while it was used")
+		}
+		lease.Release()
+		closePool(t, p, e)
+	})
+}
+
+func TestInstanceTakenWhileItIsBeingFrozenIsThawed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.script.FreezeDelay = 20 * time.Millisecond
+		p := freezing(t, e)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		time.Sleep(60 * time.Millisecond) // the engine is at it
+		lease := mustAcquire(t, p, fnSpec("a"))
+		if lease.Cold || e.Containers()[0].Frozen() {
+			t.Errorf("cold %v, frozen %v", lease.Cold, e.Containers()[0].Frozen())
+		}
+		lease.Release()
+		closePool(t, p, e)
+	})
+}
+
+func TestFrozenInstanceEndsAfterItsIdleTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := freezing(t, e)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		time.Sleep(30*time.Second - time.Millisecond)
+		if e.Live() != 1 {
+			t.Error("removed too early")
+		}
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		if e.Live() != 0 {
+			t.Error("not removed")
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestFrozenInstanceThatDiesIsTakenOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := freezing(t, e)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		time.Sleep(time.Second)
+		e.killAll()
+		synctest.Wait()
+		if e.Live() != 0 {
+			t.Error("the dead container is kept")
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestInstanceThatCannotBeThawedIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.script.ThawErr = errBroken
+		p := freezing(t, e)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		time.Sleep(time.Second)
+		e.script.ThawErr = nil // of the next container
+		lease := mustAcquire(t, p, fnSpec("a"))
+		if !lease.Cold || e.Calls(fake.OpCreate) != 2 {
+			t.Errorf("cold %v, %d containers", lease.Cold, e.Calls(fake.OpCreate))
+		}
+		lease.Release()
+		closePool(t, p, e)
+	})
+}
+
+func TestInstanceThatCannotBeFrozenIsRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.script.FreezeErr = errBroken
+		p := freezing(t, e)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if e.Live() != 0 {
+			t.Error("it is kept, and uses processor time")
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestEngineThatHangsWhileFreezingHoldsNobodyForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := freezing(t, e)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		e.Hang(fake.OpFreeze)
+		time.Sleep(60 * time.Millisecond)
+		began := time.Now()
+		lease := mustAcquire(t, p, fnSpec("a"))
+		if took := time.Since(began); took > freezeTimeout+startDelay {
+			t.Errorf("took %v", took)
+		}
+		lease.Release()
+		e.Hang()
+		closePool(t, p, e)
+	})
+}
+
+func TestNothingIsFrozenWhereThatIsNotWantedOrNotPossible(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		time.Sleep(time.Second)
+		if e.Calls(fake.OpFreeze) != 0 {
+			t.Error("frozen although it is off")
+		}
+		closePool(t, p, e)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.noFreeze = true
+		p := freezing(t, e)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		time.Sleep(time.Second)
+		if e.Calls(fake.OpFreeze) != 0 {
+			t.Error("frozen although the engine cannot")
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestFrozenInstanceIsEvictable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, func(o *Options) { o.FreezeAfter = 50 * time.Millisecond; o.Total.MemoryBytes = mib })
+		mustAcquire(t, p, fnSpec("a")).Release()
+		time.Sleep(time.Second)
+		lease := mustAcquire(t, p, fnSpec("b"))
+		lease.Release()
+		closePool(t, p, e)
+	})
+}
+
+func TestKilledWhileBusyIsReportedWithItsExit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		lease := mustAcquire(t, p, fnSpec("a"))
+		e.Containers()[0].Kill(driver.Exit{Code: 137, OutOfMemory: true})
+		lease.Destroy("the connection broke")
+		reason, exit := lease.Ended(t.Context())
+		if reason != "the connection broke" || exit == nil || !exit.OutOfMemory {
+			t.Errorf("ended because %q, exit %v", reason, exit)
+		}
+		closePool(t, p, e)
+	})
+}

@@ -1,0 +1,267 @@
+package pool
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tinefn/tine/driver/fake"
+	"github.com/tinefn/tine/model"
+)
+
+func scaled(name string, scale Scale) *Spec {
+	spec := fnSpec(name)
+	spec.Scale = scale
+	return spec
+}
+
+func TestNoMoreInstancesThanAllowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				lease := mustAcquire(t, p, scaled("a", Scale{Max: 2}))
+				time.Sleep(time.Second)
+				lease.Release()
+			})
+		}
+		wg.Wait()
+		if most := e.MaxLive(); most != 2 {
+			t.Errorf("%d instances", most)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestAsManyInstancesAreKeptAsWanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		p.Keep(scaled("a", Scale{Min: 2}))
+		time.Sleep(startDelay)
+		synctest.Wait()
+		if stats := p.Stats(); stats.Idle != 2 {
+			t.Fatalf("%+v", stats)
+		}
+		if lease := mustAcquire(t, p, scaled("a", Scale{Min: 2})); lease.ID == "" {
+			t.Error("no instance")
+		} else {
+			lease.Release()
+		}
+		time.Sleep(5 * time.Minute) // far beyond the idle timeout
+		synctest.Wait()
+		if stats := p.Stats(); stats.Idle != 2 || e.Calls(fake.OpCreate) != 2 {
+			t.Errorf("%+v after %d launches", stats, e.Calls(fake.OpCreate))
+		}
+		e.killAll()
+		time.Sleep(startDelay)
+		synctest.Wait()
+		if stats := p.Stats(); stats.Idle != 2 {
+			t.Errorf("not replaced: %+v", stats)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestKeptInstancesAreNotEvicted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, func(o *Options) { o.Total.MemoryBytes, o.QueueTimeout = 2*mib, 5*time.Second })
+		p.Keep(scaled("kept", Scale{Min: 1}))
+		time.Sleep(startDelay)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		mustAcquire(t, p, fnSpec("b")).Release()
+		if _, err := p.Acquire(t.Context(), sized("large", 2)); !errors.Is(err, model.ErrServerBusy) {
+			t.Errorf("got %v", err)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestSurplusAboveWhatIsKeptGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		spec := scaled("a", Scale{Min: 1})
+		a, b := mustAcquire(t, p, spec), mustAcquire(t, p, spec)
+		a.Release()
+		b.Release()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if stats := p.Stats(); stats.Idle != 1 {
+			t.Errorf("%+v", stats)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestInstanceServesNoMoreCallsThanAllowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		for range 6 {
+			mustAcquire(t, p, scaled("a", Scale{MaxCalls: 2})).Release()
+		}
+		if created := e.Calls(fake.OpCreate); created != 3 {
+			t.Errorf("%d instances for six calls", created)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestInstanceDoesNotOutliveItsAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		spec := scaled("a", Scale{MaxAge: 10 * time.Second})
+		mustAcquire(t, p, spec).Release()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if e.Live() != 0 {
+			t.Error("it lives on at rest")
+		}
+		busy := mustAcquire(t, p, spec)
+		time.Sleep(time.Minute)
+		busy.Release()
+		synctest.Wait()
+		if e.Live() != 0 {
+			t.Error("it lives on after its call")
+		}
+		closePool(t, p, e)
+	})
+}
+
+// revised is the function with another definition, changed at that time.
+func revised(key string, at time.Duration) *Spec {
+	spec := fnSpec("a")
+	spec.Key, spec.Revision = key, time.Unix(0, 0).Add(at)
+	return spec
+}
+
+func TestChangedDefinitionEndsRestingInstancesAtOnceAndBusyOnesAfterTheirCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		busy, idle := mustAcquire(t, p, revised("v1", 1)), mustAcquire(t, p, revised("v1", 1))
+		idle.Release()
+		fresh := mustAcquire(t, p, revised("v2", 2))
+		if !fresh.Cold {
+			t.Error("an instance of the old definition served the new one")
+		}
+		synctest.Wait()
+		if live := e.Live(); live != 2 {
+			t.Errorf("%d containers live, want the busy one and the new one", live)
+		}
+		busy.Release()
+		fresh.Release()
+		synctest.Wait()
+		if live := e.Live(); live != 1 {
+			t.Errorf("%d containers live, want the new one", live)
+		}
+		// A late call with the old definition is served and leaves nothing.
+		mustAcquire(t, p, revised("v1", 1)).Release()
+		synctest.Wait()
+		if stats := p.Stats(); stats.Idle != 1 {
+			t.Errorf("%+v", stats)
+		}
+		// Back to the first: its definition is the newest now.
+		mustAcquire(t, p, revised("v1", 3)).Release()
+		synctest.Wait()
+		if stats := p.Stats(); stats.Idle != 1 {
+			t.Errorf("after going back: %+v", stats)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestSpecsOfOneRevisionLiveSideBySide(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		for range 3 {
+			mustAcquire(t, p, revised("with", 1)).Release()
+			mustAcquire(t, p, revised("without", 1)).Release()
+		}
+		if created := e.Calls(fake.OpCreate); created != 2 {
+			t.Errorf("%d launches", created)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestDeletedFunctionLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		p.Keep(scaled("a", Scale{Min: 1}))
+		time.Sleep(startDelay)
+		busy := mustAcquire(t, p, scaled("a", Scale{Min: 1}))
+		p.Retire("a")
+		busy.Release()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if e.Live() != 0 || len(p.groups) != 0 {
+			t.Errorf("%d containers, %d groups", e.Live(), len(p.groups))
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestFailingFunctionIsNotLaunchedWithoutPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.createErr = always(errBroken)
+		p := newPool(t, e, nil)
+		deadline := time.Now().Add(30 * time.Second)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				for time.Now().Before(deadline) {
+					if _, err := p.Acquire(t.Context(), fnSpec("a")); !errors.Is(err, errBroken) {
+						t.Errorf("a caller was told %v", err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if attempts := e.Calls(fake.OpCreate); attempts > 60 {
+			t.Errorf("%d launches in half a minute", attempts)
+		}
+		e.createErr = nil
+		began := time.Now()
+		mustAcquire(t, p, fnSpec("a")).Release()
+		if took := time.Since(began); took > lastLonelyBackoff+startDelay {
+			t.Errorf("recovery took %v", took)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestRefusalSaysWhenToComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, func(o *Options) { o.Total.MemoryBytes, o.QueueSize = mib, 3 })
+		lease := mustAcquire(t, p, fnSpec("a"))
+		time.Sleep(10 * time.Second)
+		lease.Release() // ten seconds a call
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				lease := mustAcquire(t, p, fnSpec("a"))
+				time.Sleep(10 * time.Second)
+				lease.Release()
+			})
+		}
+		synctest.Wait()
+		_, err := p.Acquire(t.Context(), fnSpec("a"))
+		if after := model.RetryAfter(err); !errors.Is(err, model.ErrServerBusy) || after != 40*time.Second {
+			t.Errorf("got %v, again in %v", err, after)
+		}
+		wg.Wait()
+		closePool(t, p, e)
+	})
+}

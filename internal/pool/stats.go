@@ -1,0 +1,62 @@
+package pool
+
+import "github.com/tinefn/tine/internal/capacity"
+
+// Stats is a snapshot of the pool.
+type Stats struct {
+	Counts
+	Used, Total capacity.Amount
+}
+
+// Counts are numbers of instances and callers.
+type Counts struct {
+	Launching, Idle, Frozen, Busy int // instances
+	Starved                       int // launches that wait for capacity
+	Waiting                       int // callers in line
+}
+
+func (c *Counts) add(other Counts) {
+	c.Launching += other.Launching
+	c.Idle += other.Idle
+	c.Frozen += other.Frozen
+	c.Busy += other.Busy
+	c.Starved += other.Starved
+	c.Waiting += other.Waiting
+}
+
+// Stats returns the present numbers.
+func (p *Pool) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stats := Stats{Used: p.ledger.Used(), Total: p.ledger.Total()}
+	for _, g := range p.groups {
+		stats.add(g.counts())
+	}
+	return stats
+}
+
+// Each calls f with the numbers of each launch spec in use, with the pool's
+// mutex held: f must return at once and not call the pool.
+func (p *Pool) Each(f func(*Spec, Counts)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, g := range p.groups {
+		f(g.spec, g.counts())
+	}
+}
+
+func (g *group) counts() Counts {
+	c := Counts{Launching: g.launching, Waiting: g.waiters.Len(), Starved: max(0, g.wanted())}
+	for inst := range g.all {
+		switch inst.state {
+		case Idle:
+			c.Idle++
+		case Frozen:
+			c.Frozen++
+		case Busy:
+			c.Busy++
+		default: // launching is counted by the group, and what ends is not in all
+		}
+	}
+	return c
+}
