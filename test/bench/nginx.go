@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"text/template"
+	"time"
+)
+
+var errNoNginx = errors.New("nginx, the yardstick of this row, is missing: run apt-get install nginx-light, or use -install as root")
+
+// findNginx returns the path of nginx, which it installs if it may.
+func findNginx(ctx context.Context, install bool) (string, error) {
+	path, err := lookUpNginx()
+	if err == nil || !install {
+		return path, err
+	}
+	if os.Geteuid() != 0 {
+		return "", errors.New("-install needs root")
+	}
+	command := exec.CommandContext(ctx, "apt-get", "install", "-y", "--no-install-recommends", "nginx-light")
+	command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	if output, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("apt-get install nginx-light: %w: %s", err, output)
+	}
+	return lookUpNginx()
+}
+
+// lookUpNginx also looks where Debian puts it, which is not in every PATH.
+func lookUpNginx() (string, error) {
+	for _, name := range []string{"nginx", "/usr/sbin/nginx"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", errNoNginx
+}
+
+// yardstick is nginx before plain processes of the test function.
+type yardstick struct {
+	address   string     // host:port
+	processes []*process // in the order in which they started
+}
+
+// yardstickPath is what clients call. The function sees /call, as it does in a
+// container.
+const yardstickPath = "/invoke/bench"
+
+// nginxConfig makes nginx as good a yardstick as it can be: workers share their
+// counts of connections (zone), and connections are kept on both sides for as
+// long as nginx allows.
+var nginxConfig = template.Must(template.New("").Parse(`daemon off;
+{{if .User}}user {{.User}};
+{{end}}worker_processes {{.Workers}};
+pid {{.Dir}}/pid;
+error_log stderr warn;
+events {
+	worker_connections 1024;
+}
+http {
+	access_log off;
+	keepalive_requests 1000000000;
+	client_body_temp_path {{.Dir}}/client;
+	proxy_temp_path {{.Dir}}/proxy;
+	fastcgi_temp_path {{.Dir}}/fastcgi;
+	uwsgi_temp_path {{.Dir}}/uwsgi;
+	scgi_temp_path {{.Dir}}/scgi;
+	upstream function {
+		zone function 256k;
+		least_conn;
+{{range .Sockets}}		server unix:{{.}};
+{{end}}		keepalive 128;
+		keepalive_requests 1000000000;
+	}
+	server {
+		listen {{.Address}};
+		location = {{.Path}} {
+			proxy_pass http://function/call;
+			proxy_http_version 1.1;
+			proxy_set_header Connection "";
+		}
+	}
+}
+`))
+
+type nginxValues struct {
+	User, Dir, Address, Path string
+	Workers                  int
+	Sockets                  []string
+}
+
+// startYardstick starts copies of the function, and nginx with a worker for
+// each processor.
+func (b *bench) startYardstick(ctx context.Context, copies int) (y *yardstick, err error) {
+	y = &yardstick{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, y.stop())
+		}
+	}()
+	dir, err := b.makeDir()
+	if err != nil {
+		return y, err
+	}
+	values := nginxValues{Dir: dir, Path: yardstickPath, Workers: runtime.NumCPU()}
+	if os.Geteuid() == 0 {
+		values.User = "root" // the directory is only ours
+	}
+	for i := range copies {
+		socket := filepath.Join(dir, fmt.Sprintf("%d.sock", i))
+		if err := y.startFunction(ctx, b.function, socket); err != nil {
+			return y, err
+		}
+		values.Sockets = append(values.Sockets, socket)
+	}
+	port, err := freePort()
+	if err != nil {
+		return y, err
+	}
+	y.address = "127.0.0.1:" + port
+	values.Address = y.address
+	return y, y.startNginx(ctx, b.nginx, values)
+}
+
+// startFunction starts one copy with the environment that counts in containers.
+func (y *yardstick) startFunction(ctx context.Context, program, socket string) error {
+	cmd := exec.Command(program)
+	cmd.Env = []string{"FN_LISTENER=unix:" + socket, "FN_FORMAT=http-stream"}
+	p, err := startProcess("the function", socket+".log", cmd)
+	if err != nil {
+		return err
+	}
+	y.processes = append(y.processes, p)
+	return p.await(ctx, 5*time.Millisecond, func() (bool, error) {
+		_, err := os.Stat(socket)
+		return err == nil, nil // not yet
+	})
+}
+
+func (y *yardstick) startNginx(ctx context.Context, program string, values nginxValues) error {
+	var config strings.Builder
+	if err := nginxConfig.Execute(&config, values); err != nil {
+		return err
+	}
+	path := filepath.Join(values.Dir, "nginx.conf")
+	if err := os.WriteFile(path, []byte(config.String()), 0o600); err != nil {
+		return err
+	}
+	p, err := startProcess("nginx", filepath.Join(values.Dir, "log"), exec.Command(program, "-c", path, "-p", values.Dir))
+	if err != nil {
+		return err
+	}
+	y.processes = append(y.processes, p)
+	return p.await(ctx, 5*time.Millisecond, func() (bool, error) {
+		conn, err := net.Dial("tcp", values.Address)
+		if err != nil {
+			return false, nil // not yet
+		}
+		return true, conn.Close()
+	})
+}
+
+// stop ends all processes, the last one first.
+func (y *yardstick) stop() error {
+	var errs []error
+	for len(y.processes) > 0 {
+		last := len(y.processes) - 1
+		errs = append(errs, y.processes[last].stop())
+		y.processes = y.processes[:last]
+	}
+	return errors.Join(errs...)
+}
