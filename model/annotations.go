@@ -64,7 +64,7 @@ func validateAnnotation(key string, value json.RawMessage) error {
 	if len(value) > MaxAnnotationValueBytes {
 		return ErrAnnotationValueTooLong
 	}
-	return nil
+	return validateScale(key, value)
 }
 
 func isAnnotationKey(key string) bool {

@@ -20,6 +20,7 @@ import (
 	"github.com/tinefn/tine/internal/runner"
 	"github.com/tinefn/tine/internal/sockdir"
 	"github.com/tinefn/tine/invoke"
+	"github.com/tinefn/tine/model"
 )
 
 // buildFull builds a node that does everything: definitions, and above them
@@ -109,6 +110,7 @@ func (n *Node) buildPool(engine driver.Driver) (*pool.Pool, error) {
 			return dir, nil
 		},
 		StartTimeout: c.StartTimeout, QueueTimeout: c.QueueTimeout, QueueSize: c.QueueSize, FailFast: c.FailFast,
+		FreezeAfter: c.FreezeAfter, YieldAfter: c.YieldAfter, StockPercent: c.StockPercent,
 	})
 	return instances, nil
 }
@@ -121,7 +123,7 @@ func (n *Node) buildRunner(instances *pool.Pool) (*runner.Runner, error) {
 	}
 	c := n.config.Runner
 	local := runner.New(runner.Options{
-		Pool: instances, Logger: n.log, Hostname: hostname, LogOutput: c.LogOutput,
+		Pool: instances, Logger: n.log, Hostname: hostname, LogOutput: c.LogOutput, Scale: model.Scale(c.Scale),
 		Limits: driver.Limits{
 			Processes: c.Processes, DiskMiB: c.DiskMiB, OpenFiles: c.OpenFiles, LockedMemoryBytes: c.LockedMemoryBytes,
 			PendingSignals: c.PendingSignals, MessageQueueBytes: c.MessageQueueBytes, TmpInodes: c.TmpInodes,

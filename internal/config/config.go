@@ -71,6 +71,11 @@ type Runner struct {
 	QueueTimeout time.Duration // 0: none
 	QueueSize    int
 	FailFast     bool
+	FreezeAfter  time.Duration // negative: never
+
+	Scale        Scale
+	StockPercent int // of the capacity, for minimum instances
+	YieldAfter   time.Duration
 
 	MaxResponseBytes       int64 // 0: no limit
 	MaxResponseHeaderBytes int64 // 0: the default of package runner
@@ -91,6 +96,15 @@ type Runner struct {
 	WritableRoot bool
 	Privileged   bool
 	LogOutput    bool
+}
+
+// Scale bounds the instances of functions whose annotations say nothing else,
+// in the form of the model. Zero means no bound.
+type Scale struct {
+	MinInstances int
+	MaxInstances int
+	MaxCalls     int
+	MaxAge       time.Duration
 }
 
 // Engine is about the container engine.

@@ -41,6 +41,7 @@ func TestDefaults(t *testing.T) {
 		Log:   Log{Format: "text", Dest: "stderr"},
 		Runner: Runner{
 			PullTimeout: 10 * time.Minute, StartTimeout: 5 * time.Second, QueueTimeout: time.Minute, QueueSize: 1024,
+			FreezeAfter: 50 * time.Millisecond, StockPercent: 75, YieldAfter: time.Second,
 			ResponseHoldBytes: 8 << 20, MaxDetachedBytes: 8 << 20, LogOutput: true,
 			Processes: 50, OpenFiles: 350, LockedMemoryBytes: 65536, PendingSignals: 5000, MessageQueueBytes: 819200,
 		},
@@ -56,7 +57,8 @@ func TestSettingsAreRead(t *testing.T) {
 		"FN_NODE_TYPE=api", "FN_PORT=0", "FN_DB_URL=sqlite3://x.db", "FN_SHUTDOWN_TIMEOUT=2m5s", "FN_HTTP_IDLE_TIMEOUT=7",
 		"FN_API_CORS_ORIGINS=https://a.example, https://b.example", "FN_DOCKER_NETWORKS=one two,three", "FN_LOG_LEVEL=DEBUG", "FN_LOG_FORMAT=JSON",
 		"FN_LOG_DEST=file:///var/log/tine.log", "FN_MAX_REQUEST_SIZE= 6291456 ", "FN_ENABLE_NB_RESOURCE_TRACKER=1", "FN_DISABLE_DEBUG_USER_LOGS=t",
-		"FN_HOT_START_TIMEOUT_MSECS=300000", "FN_HOT_PULL_TIMEOUT_MSECS=-1", "DOCKER_TLS_VERIFY=1", "FN_MAX_PIDS=0", "FN_PUBLIC_LB_URL=http://foo.example/somewhere")
+		"FN_HOT_START_TIMEOUT_MSECS=300000", "FN_HOT_PULL_TIMEOUT_MSECS=-1", "DOCKER_TLS_VERIFY=1", "FN_MAX_PIDS=0", "FN_PUBLIC_LB_URL=http://foo.example/somewhere",
+		"FN_FREEZE_IDLE_MSECS=-5", "FN_MIN_INSTANCES=1", "FN_MAX_INSTANCES=2", "FN_MAX_CALLS_PER_INSTANCE=3", "FN_MAX_INSTANCE_AGE=4m", "FN_MIN_INSTANCES_PERCENT=50")
 	if len(warnings) != 0 {
 		t.Errorf("warnings: %q", warnings)
 	}
@@ -73,6 +75,8 @@ func TestSettingsAreRead(t *testing.T) {
 		"milliseconds":    c.Runner.StartTimeout == 5*time.Minute,
 		"no limit":        c.Runner.PullTimeout == 0,
 		"set is true":     c.Engine.TLSVerify,
+		"never":           c.Runner.FreezeAfter < 0,
+		"instances":       c.Runner.Scale == Scale{1, 2, 3, 4 * time.Minute} && c.Runner.StockPercent == 50,
 		"zero":            c.Runner.Processes == 0,
 		"url with a path": c.HTTP.PublicURL == "http://foo.example/somewhere",
 	} {
@@ -87,6 +91,7 @@ func TestAllWrongSettingsAreReportedAtOnce(t *testing.T) {
 		"FN_NODE_TYPE=runner", "FN_PORT=70000", "FN_MAX_PIDS=-1", "FN_QUEUE_TIMEOUT=soon", "FN_QUEUE_SIZE=0", "FN_IMAGE_ENABLE_VOLUME=perhaps",
 		"FN_PUBLIC_LB_URL=example.com", "FN_DRIVER=native", "FN_HOT_START_TIMEOUT_MSECS=5s", "FN_MAX_TOTAL_MEMORY_BYTES=99999999999999999999",
 		"FN_SHUTDOWN_TIMEOUT=-1s", "FN_HTTP_IDLE_TIMEOUT=9223372036854775807", "FN_RID_HEADER_FILE=/absent",
+		"FN_MAX_INSTANCES=10001", "FN_MIN_INSTANCES_PERCENT=0", "FN_FREEZE_IDLE_MSECS=never",
 	}, noFiles, "/")
 	if err == nil {
 		t.Fatal("no error")
@@ -102,7 +107,10 @@ func TestAllWrongSettingsAreReportedAtOnce(t *testing.T) {
 		`FN_HOT_START_TIMEOUT_MSECS="5s": it is not a whole number; expected whole number of milliseconds, negative for no limit (default 5000)`,
 		`FN_QUEUE_TIMEOUT="soon": it is not a duration; expected duration like 500ms, 30s or 2m, or whole seconds (default 60s)`,
 		`FN_QUEUE_SIZE="0": it is below 1; expected whole number from 1 (default 1024)`,
+		`FN_FREEZE_IDLE_MSECS="never": it is not a whole number; expected whole number of milliseconds, negative for never (default 50)`,
 		`FN_MAX_TOTAL_MEMORY_BYTES="99999999999999999999": it is not a whole number; expected whole number of bytes from 0 (default 0)`,
+		`FN_MAX_INSTANCES="10001": it is not from 0 to 10000; expected whole number from 0 to 10000 (default 0)`,
+		`FN_MIN_INSTANCES_PERCENT="0": it is not from 1 to 100; expected whole number from 1 to 100 (default 75)`,
 		`FN_MAX_PIDS="-1": it is below 0; expected whole number from 0 (default 50)`,
 		`FN_DRIVER="native": this version has no such driver yet; expected auto or docker (default auto)`,
 		`FN_IMAGE_ENABLE_VOLUME="perhaps": it is neither true nor false; expected true or false (default false)`,
@@ -113,12 +121,12 @@ func TestAllWrongSettingsAreReportedAtOnce(t *testing.T) {
 }
 
 func TestOddSettingsAreWorthAWarning(t *testing.T) {
-	c, warnings := load(t, "FN_LOG_LEVEL=loud", "FN_LOG_FORMAT=xml", "FN_LOG_DEST=udp://host:514", "FN_PROT=80", "FN_PLACER=ch", "FN_WHATEVER_THIS_IS=1", "FN_FREEZE_IDLE_MSECS_FILE=x")
+	c, warnings := load(t, "FN_LOG_LEVEL=loud", "FN_LOG_FORMAT=xml", "FN_LOG_DEST=udp://host:514", "FN_PROT=80", "FN_PLACER=ch", "FN_WHATEVER_THIS_IS=1", "FN_MAX_LOG_SIZE_BYTES_FILE=x")
 	want := []string{
 		`FN_LOG_FORMAT="xml": there is no such format; expected text or json (default text)`,
 		`FN_LOG_LEVEL="loud": there is no such level; expected panic, fatal, error, warn, info, debug or trace (default info)`,
 		`FN_LOG_DEST="udp://host:514": this version cannot log to syslog yet; expected stderr or file:///<path> (default stderr)`,
-		"FN_FREEZE_IDLE_MSECS_FILE has no effect: idle containers are not frozen yet",
+		"FN_MAX_LOG_SIZE_BYTES_FILE has no effect: a call's output is not kept",
 		"FN_PLACER has no effect: there are no load balancer nodes yet",
 		"FN_PROT is not a setting, did you mean FN_PORT?",
 		"FN_WHATEVER_THIS_IS is not a setting",

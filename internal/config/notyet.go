@@ -12,7 +12,6 @@ var notYet = map[string]string{
 	"FN_ZIPKIN_URL":                     "there are no traces yet",
 	"FN_JAEGER_URL":                     "there are no traces yet",
 	"FN_PROCESS_COLLECTOR_LIST":         "other processes are not watched",
-	"FN_FREEZE_IDLE_MSECS":              "idle containers are not frozen yet",
 	"FN_HOT_POLL_MSECS":                 "nothing is polled",
 	"FN_HOT_LAUNCHER_TIMEOUT_MSECS":     "there are no launchers to time out",
 	"FN_MAX_LOG_SIZE_BYTES":             "a call's output is not kept",

@@ -18,7 +18,12 @@ const (
 	formDuration = "duration like 500ms, 30s or 2m, or whole seconds"
 	formMillis   = "whole number of milliseconds, negative for no limit"
 	formBool     = "true or false"
+
+	formInstances = "whole number from 0 to 10000"
 )
+
+// maxInstances is the largest number that annotations accept too.
+const maxInstances = 10_000
 
 func text(field func(*Config) *string) func(*Config, string) error {
 	return func(c *Config, value string) error {
@@ -38,6 +43,26 @@ func list(field func(*Config) *[]string) func(*Config, string) error {
 func whole(set func(*Config, int64)) func(*Config, string) error { return number(0, set) }
 
 func positive(set func(*Config, int64)) func(*Config, string) error { return number(1, set) }
+
+func scale(set func(*Config, int)) func(*Config, string) error {
+	return between(0, maxInstances, set)
+}
+
+func percent(set func(*Config, int)) func(*Config, string) error { return between(1, 100, set) }
+
+func between(least, most int, set func(*Config, int)) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		n, err := strconv.Atoi(strings.TrimSpace(value))
+		if err != nil {
+			return errors.New("it is not a whole number")
+		}
+		if n < least || n > most {
+			return fmt.Errorf("it is not from %d to %d", least, most)
+		}
+		set(c, n)
+		return nil
+	}
+}
 
 func number(least int64, set func(*Config, int64)) func(*Config, string) error {
 	return func(c *Config, value string) error {
@@ -114,6 +139,19 @@ func millis(field func(*Config) *time.Duration) func(*Config, string) error {
 		*field(c) = d
 		return nil
 	}
+}
+
+// freezeAfter keeps a negative number, for never.
+func freezeAfter(c *Config, value string) error {
+	n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return errors.New("it is not a whole number")
+	}
+	if n < 0 || n > math.MaxInt64/int64(time.Millisecond) {
+		n = -1
+	}
+	c.Runner.FreezeAfter = time.Duration(n) * time.Millisecond
+	return nil
 }
 
 func nodeType(c *Config, value string) error {

@@ -23,12 +23,13 @@ const (
 	groupLog       = "Log"
 	groupCalls     = "Calls"
 	groupCapacity  = "Capacity"
+	groupScale     = "Instances of a function"
 	groupContainer = "Containers"
 	groupEngine    = "Container engine"
 )
 
 // settings is the table. Order is that of the documentation.
-var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, containerSettings, engineSettings)
+var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings)
 
 var nodeSettings = []Setting{
 	{
@@ -128,6 +129,10 @@ var callSettings = []Setting{
 		"How many calls of one function may wait; one more gets 503.", positive(func(c *Config, n int64) { c.Runner.QueueSize = int(n) }),
 	},
 	{
+		"FN_FREEZE_IDLE_MSECS", groupCalls, "whole number of milliseconds, negative for never", "50",
+		"How long an instance is idle before it is frozen, so that it takes no processor time.", freezeAfter,
+	},
+	{
 		"FN_ENABLE_NB_RESOURCE_TRACKER", groupCalls, formBool, "false",
 		"Answer 503 at once to calls that cannot have an instance now, instead of letting them wait.", boolean(func(c *Config, b bool) { c.Runner.FailFast = b }),
 	},
@@ -158,6 +163,33 @@ var callSettings = []Setting{
 	{
 		"FN_MAX_TOTAL_CPU_MCPUS", groupCapacity, "whole number from 0, 1000 is a processor", "0",
 		"Likewise for processor time; 0 is all of it.", whole(func(c *Config, n int64) { c.Runner.MaxMilliCPU = n }),
+	},
+}
+
+var scaleSettings = []Setting{
+	{
+		"FN_MIN_INSTANCES", groupScale, formInstances, "0",
+		"How many instances a function keeps, called or not.", scale(func(c *Config, n int) { c.Runner.Scale.MinInstances = n }),
+	},
+	{
+		"FN_MAX_INSTANCES", groupScale, formInstances, "0",
+		"How many instances a function may have at one time; 0 is no bound.", scale(func(c *Config, n int) { c.Runner.Scale.MaxInstances = n }),
+	},
+	{
+		"FN_MAX_CALLS_PER_INSTANCE", groupScale, "whole number from 0", "0",
+		"How many calls an instance serves before it is replaced; 0 is no bound.", whole(func(c *Config, n int64) { c.Runner.Scale.MaxCalls = int(n) }),
+	},
+	{
+		"FN_MAX_INSTANCE_AGE", groupScale, formDuration, "0",
+		"How long an instance lives before it is replaced; 0 is no bound.", duration(func(c *Config) *time.Duration { return &c.Runner.Scale.MaxAge }),
+	},
+	{
+		"FN_MIN_INSTANCES_PERCENT", groupScale, "whole number from 1 to 100", "75",
+		"How much of the node's memory and processor time minimum instances may take, all together. What exceeds it is not kept.", percent(func(c *Config, n int) { c.Runner.StockPercent = n }),
+	},
+	{
+		"FN_YIELD_AFTER", groupScale, formDuration, "1s",
+		"How long a function waits, when there is no free memory, until one that uses more must give up an instance between two calls.", duration(func(c *Config) *time.Duration { return &c.Runner.YieldAfter }),
 	},
 }
 

@@ -107,7 +107,7 @@ func (p *Pool) evictableLocked(g *group) []*Instance {
 		if other == g {
 			continue
 		}
-		if surplus := len(other.all) - other.stock(); surplus > 0 {
+		if surplus := len(other.all) - other.stock; surplus > 0 {
 			idle = append(idle, other.idle[:min(surplus, len(other.idle))]...) // the oldest are in front
 		}
 	}

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"container/list"
+	"slices"
 	"time"
 )
 
@@ -16,6 +17,7 @@ type group struct {
 	// superseded says that callers came with a newer definition of the function:
 	// instances end as soon as nobody waits for one.
 	superseded bool
+	stock      int // how many instances it keeps at least; see stock.go
 
 	idle    []*Instance // idle or frozen; last in, first out, so that surplus ones age
 	all     map[*Instance]struct{}
@@ -56,6 +58,9 @@ func (p *Pool) groupLocked(spec *Spec) *group {
 		g.app.join(g)
 		g.fn.join(g)
 		p.groups[spec.Key] = g
+		if spec.Scale.MinInstances > 0 {
+			p.stocked = append(p.stocked, g)
+		}
 		p.supersedeLocked(g)
 	} else if spec.Revision.After(g.revision) {
 		g.revision = spec.Revision
@@ -78,8 +83,11 @@ func (p *Pool) supersedeLocked(g *group) {
 		if other.superseded {
 			p.endIdleLocked(other, "its definition changed")
 		}
-		other.updateHunger()
+		if other != g {
+			p.dropIfUnusedLocked(other)
+		}
 	}
+	p.shareStockLocked()
 }
 
 func (p *Pool) endIdleLocked(g *group, why string) {
@@ -91,7 +99,7 @@ func (p *Pool) endIdleLocked(g *group, why string) {
 // dropIfUnusedLocked forgets a group that nothing refers to, unless its last
 // failure still bars launches.
 func (p *Pool) dropIfUnusedLocked(g *group) {
-	if len(g.all) > 0 || g.launching > 0 || g.waiters.Len() > 0 || g.preparing || g.stock() > 0 ||
+	if len(g.all) > 0 || g.launching > 0 || g.waiters.Len() > 0 || g.preparing || g.wantedStock() > 0 ||
 		!p.closed && time.Now().Before(g.notBefore) || p.groups[g.spec.Key] != g {
 		return
 	}
@@ -99,6 +107,9 @@ func (p *Pool) dropIfUnusedLocked(g *group) {
 	delete(p.hungry, g)
 	p.apps.leave(g.spec.AppID, g)
 	p.fns.leave(g.spec.FnID, g)
+	if i := slices.Index(p.stocked, g); i >= 0 {
+		p.stocked = slices.Delete(p.stocked, i, i+1)
+	}
 }
 
 func (g *group) popIdle() *Instance {
@@ -132,7 +143,7 @@ func (g *group) leave(w *waiter) bool {
 
 // updateHunger keeps the list of groups that may want a launch.
 func (g *group) updateHunger() {
-	if g.waiters.Len() > 0 || g.stock() > 0 {
+	if g.waiters.Len() > 0 || g.stock > 0 {
 		g.pool.hungry[g] = struct{}{}
 	} else {
 		delete(g.pool.hungry, g)
@@ -167,14 +178,6 @@ func (g *group) failSurplus(err error) {
 	}
 }
 
-// stock is how many instances the function has at least, called or not.
-func (g *group) stock() int {
-	if g.superseded || g.pool.closed {
-		return 0
-	}
-	return g.spec.Scale.Min
-}
-
 // count is how many instances there are or will be.
 func (g *group) count() int { return len(g.all) + g.launching }
 
@@ -183,8 +186,8 @@ func (g *group) count() int { return len(g.all) + g.launching }
 // so many. After a failure one launch at a time finds out whether it was the
 // last.
 func (g *group) wanted() int {
-	want := max(g.waiters.Len()-g.launching, g.stock()-g.count())
-	if limit := g.spec.Scale.Max; limit > 0 {
+	want := max(g.waiters.Len()-g.launching, g.stock-g.count())
+	if limit := g.spec.Scale.MaxInstances; limit > 0 {
 		want = min(want, limit-g.count())
 	}
 	if g.failures > 0 {
@@ -197,7 +200,7 @@ func (g *group) wanted() int {
 func (g *group) hasNone() bool { return g.count() == 0 }
 
 // spare reports whether the function could lose an idle instance.
-func (g *group) spare() bool { return len(g.all) > g.stock() }
+func (g *group) spare() bool { return len(g.all) > g.stock }
 
 // waitTime estimates how long a caller who came now would wait; 0 means that
 // nothing is known.

@@ -23,17 +23,10 @@ type Spec struct {
 	Container   driver.Spec // ID, SocketDir and Output are filled in per instance
 	Need        capacity.Amount
 	IdleTimeout time.Duration
-	Scale       Scale
+	Scale       model.Scale
 
 	// Output, if set, makes the sink of one instance's output.
 	Output func(instanceID string) OutputSink
-}
-
-// Scale bounds a function's instances. Zero means no bound.
-type Scale struct {
-	Min, Max int           // how many there are
-	MaxCalls int           // that one serves
-	MaxAge   time.Duration // of one, counted from when it was ready
 }
 
 // OutputSink receives an instance's output and is closed when it ended.

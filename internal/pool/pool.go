@@ -55,12 +55,16 @@ type Options struct {
 	// give it an instance, and how long an instance serves at least before it
 	// is given up, so that it was worth its launch.
 	YieldAfter time.Duration
+	// StockPercent is the part of Total that minimum instances may take, all
+	// together.
+	StockPercent int
 }
 
 // Defaults of the options.
 const (
-	DefaultQueueSize  = 1024
-	DefaultYieldAfter = time.Second
+	DefaultQueueSize    = 1024
+	DefaultYieldAfter   = time.Second
+	DefaultStockPercent = 75
 )
 
 // Pool hands out instances. It is safe for concurrent use.
@@ -77,6 +81,7 @@ type Pool struct {
 	mu        sync.Mutex // guards the rest, all groups and all instances' states
 	groups    map[string]*group
 	hungry    map[*group]struct{} // groups with waiters or a stock to keep
+	stocked   []*group            // groups that want a stock, in order of arrival
 	apps, fns shares
 	ledger    *capacity.Ledger
 	returning capacity.Amount // reserved by instances that are being removed
@@ -95,6 +100,9 @@ func New(opts Options) *Pool {
 	}
 	if opts.YieldAfter <= 0 {
 		opts.YieldAfter = DefaultYieldAfter
+	}
+	if opts.StockPercent <= 0 {
+		opts.StockPercent = DefaultStockPercent
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	if opts.Observer == nil {
@@ -206,35 +214,6 @@ func (p *Pool) accept(ctx context.Context, served grant) (*Lease, error) {
 	return lease, nil
 }
 
-// Keep makes the pool keep as many instances of a function as its spec says,
-// from now on. Acquire does the same for functions that are called.
-func (p *Pool) Keep(spec *Spec) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return
-	}
-	g := p.groupLocked(spec)
-	p.fillLocked()
-	p.dropIfUnusedLocked(g)
-}
-
-// Retire ends the instances of a function that exists no more, busy ones when
-// their callers are done.
-func (p *Pool) Retire(fnID string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if fn := p.fns[fnID]; fn != nil {
-		for g := range fn.groups {
-			g.superseded = true
-			g.updateHunger()
-			p.endIdleLocked(g, "its function was deleted")
-			p.dropIfUnusedLocked(g)
-		}
-	}
-	p.fillLocked()
-}
-
 // takeLocked marks an instance as held by a caller.
 func (p *Pool) takeLocked(inst *Instance) {
 	inst.setState(Busy)
@@ -301,12 +280,12 @@ func (p *Pool) Close(ctx context.Context) error {
 		return nil
 	}
 	p.closed = true
+	p.shareStockLocked()
 	for _, g := range p.groups {
 		for g.serve(grant{err: notPlaced(errClosed)}) {
 		}
 		p.endIdleLocked(g, "the server shuts down")
 		g.notBefore = time.Time{}
-		g.updateHunger()
 		p.dropIfUnusedLocked(g)
 	}
 	p.checkDrainedLocked()

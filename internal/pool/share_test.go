@@ -11,6 +11,7 @@ import (
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/fake"
+	"github.com/tinefn/tine/model"
 )
 
 // ofApp is a function of one megabyte in an app of its own choice.
@@ -171,7 +172,7 @@ func randomLoad(t *testing.T, random *rand.Rand) {
 	for i := range 40 {
 		callers.Go(func() {
 			spec := sized("fn"+strconv.Itoa(i%6), int64(1+i%3))
-			spec.AppID, spec.Scale = "app"+strconv.Itoa(i%2), Scale{Max: i % 4, MaxCalls: 20 * (i % 2)}
+			spec.AppID, spec.Scale = "app"+strconv.Itoa(i%2), model.Scale{MaxInstances: i % 4, MaxCalls: 20 * (i % 2)}
 			spec.Key += strconv.Itoa(i % 4)
 			for range 25 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond+upTo(20*time.Second))

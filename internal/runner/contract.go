@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/tinefn/tine/driver"
@@ -20,21 +21,61 @@ import (
 
 const mebibyte = 1 << 20
 
-// spec says what a call's instance is launched from, by the function container
-// contract: a container that answers HTTP on a unix socket in a directory that
-// it shares with the server.
+// specs remembers the spec of each function's newest definition: making one
+// costs as much as the rest of a warm call.
+type specs struct {
+	mu  sync.Mutex            // guards the map
+	ofs map[string]remembered // by function
+}
+
+// remembered is a spec and what it was made from. The catalog hands out the
+// same objects as long as it believes in them.
+type remembered struct {
+	app  *model.App
+	fn   *model.Fn
+	spec *pool.Spec
+}
+
+// maxSpecs bounds what is remembered. All is forgotten when it is reached.
+const maxSpecs = 10_000
+
+// specOf returns what a call's instance is launched from.
+func (r *Runner) specOf(call *invoke.Call) *pool.Spec {
+	if len(call.Extensions) > 0 { // they may differ from call to call
+		return r.spec(call)
+	}
+	r.specs.mu.Lock()
+	known := r.specs.ofs[call.Fn.ID]
+	r.specs.mu.Unlock()
+	if known.fn == call.Fn && known.app == call.App {
+		return known.spec
+	}
+	spec := r.spec(call)
+	r.specs.mu.Lock()
+	defer r.specs.mu.Unlock()
+	if r.specs.ofs == nil || len(r.specs.ofs) >= maxSpecs {
+		r.specs.ofs = map[string]remembered{}
+	}
+	r.specs.ofs[call.Fn.ID] = remembered{call.App, call.Fn, spec}
+	return spec
+}
+
+// spec makes a spec by the function container contract: a container that
+// answers HTTP on a unix socket in a directory that it shares with the server.
 func (r *Runner) spec(call *invoke.Call) *pool.Spec {
 	fn := call.Fn
 	limits := r.opts.Limits
 	limits.MemoryBytes = int64(fn.Memory) * mebibyte
 	spec := &pool.Spec{
 		Key: specKey(call), AppID: fn.AppID, FnID: fn.ID,
+		Revision:    revision(call.App, fn),
+		Scale:       model.ScaleOf(call.App.Annotations, fn.Annotations, r.opts.Scale),
 		Need:        capacity.Amount{MemoryBytes: limits.MemoryBytes + limits.TmpMiB*mebibyte, MilliCPU: limits.MilliCPU},
 		IdleTimeout: time.Duration(fn.IdleTimeout) * time.Second,
 		Container: driver.Spec{
 			Image: fn.Image, Env: environment(call),
 			Limits: limits, Security: r.opts.Security, Hostname: r.opts.Hostname,
-			Extensions: call.Extensions,
+			Extensions: maps.Clone(call.Extensions),
 		},
 	}
 	if call.App.SyslogURL != nil {
@@ -65,6 +106,14 @@ func environment(call *invoke.Call) []string {
 		list = append(list, key+"="+env[key])
 	}
 	return list
+}
+
+// revision is when the definition of a function changed last, its app's included.
+func revision(app *model.App, fn *model.Fn) time.Time {
+	if app.UpdatedAt.After(fn.UpdatedAt.Time) {
+		return app.UpdatedAt.Time
+	}
+	return fn.UpdatedAt.Time
 }
 
 // specKey is the identity of interchangeable instances: a digest of all that a

@@ -29,7 +29,8 @@ type Options struct {
 	// Limits and Security of every container; the memory limit is the function's.
 	Limits   driver.Limits
 	Security driver.Security
-	Hostname string // of the containers
+	Hostname string      // of the containers
+	Scale    model.Scale // of functions whose annotations say nothing else
 
 	LogOutput bool // write what functions print to the log, at debug level
 
@@ -45,6 +46,7 @@ const DefaultMaxResponseHeaderBytes = 10 << 20
 // Runner executes calls in the instances of a pool.
 type Runner struct {
 	opts       Options
+	specs      specs
 	background sync.WaitGroup // exchanges whose callers left
 
 	mu     sync.Mutex // guards closed
@@ -114,7 +116,7 @@ func (r *Runner) inBackground(f func()) {
 
 // admit refuses what this machine can never run and says what to run it in.
 func (r *Runner) admit(call *invoke.Call) (*pool.Spec, error) {
-	spec := r.spec(call)
+	spec := r.specOf(call)
 	if !r.opts.Pool.Fits(spec.Need) {
 		return nil, model.ErrTooBigForNode
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/tinefn/tine/model"
 )
 
-func scaled(name string, scale Scale) *Spec {
+func scaled(name string, scale model.Scale) *Spec {
 	spec := fnSpec(name)
 	spec.Scale = scale
 	return spec
@@ -24,7 +24,7 @@ func TestNoMoreInstancesThanAllowed(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
-				lease := mustAcquire(t, p, scaled("a", Scale{Max: 2}))
+				lease := mustAcquire(t, p, scaled("a", model.Scale{MaxInstances: 2}))
 				time.Sleep(time.Second)
 				lease.Release()
 			})
@@ -41,13 +41,13 @@ func TestAsManyInstancesAreKeptAsWanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
 		p := newPool(t, e, nil)
-		p.Keep(scaled("a", Scale{Min: 2}))
+		p.Keep(scaled("a", model.Scale{MinInstances: 2}))
 		time.Sleep(startDelay)
 		synctest.Wait()
 		if stats := p.Stats(); stats.Idle != 2 {
 			t.Fatalf("%+v", stats)
 		}
-		if lease := mustAcquire(t, p, scaled("a", Scale{Min: 2})); lease.ID == "" {
+		if lease := mustAcquire(t, p, scaled("a", model.Scale{MinInstances: 2})); lease.ID == "" {
 			t.Error("no instance")
 		} else {
 			lease.Release()
@@ -71,7 +71,7 @@ func TestKeptInstancesAreNotEvicted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
 		p := newPool(t, e, func(o *Options) { o.Total.MemoryBytes, o.QueueTimeout = 2*mib, 5*time.Second })
-		p.Keep(scaled("kept", Scale{Min: 1}))
+		p.Keep(scaled("kept", model.Scale{MinInstances: 1}))
 		time.Sleep(startDelay)
 		mustAcquire(t, p, fnSpec("a")).Release()
 		mustAcquire(t, p, fnSpec("b")).Release()
@@ -86,7 +86,7 @@ func TestSurplusAboveWhatIsKeptGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
 		p := newPool(t, e, nil)
-		spec := scaled("a", Scale{Min: 1})
+		spec := scaled("a", model.Scale{MinInstances: 1})
 		a, b := mustAcquire(t, p, spec), mustAcquire(t, p, spec)
 		a.Release()
 		b.Release()
@@ -104,7 +104,7 @@ func TestInstanceServesNoMoreCallsThanAllowed(t *testing.T) {
 		e := newEngine()
 		p := newPool(t, e, nil)
 		for range 6 {
-			mustAcquire(t, p, scaled("a", Scale{MaxCalls: 2})).Release()
+			mustAcquire(t, p, scaled("a", model.Scale{MaxCalls: 2})).Release()
 		}
 		if created := e.Calls(fake.OpCreate); created != 3 {
 			t.Errorf("%d instances for six calls", created)
@@ -117,7 +117,7 @@ func TestInstanceDoesNotOutliveItsAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
 		p := newPool(t, e, nil)
-		spec := scaled("a", Scale{MaxAge: 10 * time.Second})
+		spec := scaled("a", model.Scale{MaxAge: 10 * time.Second})
 		mustAcquire(t, p, spec).Release()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
@@ -197,9 +197,9 @@ func TestDeletedFunctionLeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
 		p := newPool(t, e, nil)
-		p.Keep(scaled("a", Scale{Min: 1}))
+		p.Keep(scaled("a", model.Scale{MinInstances: 1}))
 		time.Sleep(startDelay)
-		busy := mustAcquire(t, p, scaled("a", Scale{Min: 1}))
+		busy := mustAcquire(t, p, scaled("a", model.Scale{MinInstances: 1}))
 		p.Retire("a")
 		busy.Release()
 		time.Sleep(time.Minute)
@@ -262,6 +262,84 @@ func TestRefusalSaysWhenToComeBack(t *testing.T) {
 			t.Errorf("got %v, again in %v", err, after)
 		}
 		wg.Wait()
+		closePool(t, p, e)
+	})
+}
+
+func TestMinimumInstancesLeaveRoomForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil) // four places, of which three may be kept
+		p.Keep(scaled("first", model.Scale{MinInstances: 2}))
+		p.Keep(scaled("second", model.Scale{MinInstances: 2}))
+		time.Sleep(startDelay)
+		synctest.Wait()
+		kept := map[string]int{}
+		p.Each(func(spec *Spec, c Counts) { kept[spec.FnID] = c.Idle })
+		if kept["first"] != 2 || kept["second"] != 1 {
+			t.Errorf("kept %v", kept)
+		}
+		mustAcquire(t, p, fnSpec("other")).Release()
+		// What the first does not keep any more is for the second.
+		p.Retire("first")
+		time.Sleep(startDelay)
+		synctest.Wait()
+		p.Each(func(spec *Spec, c Counts) { kept[spec.FnID] = c.Idle })
+		if kept["second"] != 2 {
+			t.Errorf("kept %v after the first was deleted", kept)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestMaximumCountsWhereTheMinimumIsLarger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		p.Keep(scaled("a", model.Scale{MinInstances: 3, MaxInstances: 1}))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if stats := p.Stats(); stats.Idle != 1 || e.MaxLive() != 1 {
+			t.Errorf("%+v, %d at one time", stats, e.MaxLive())
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestStockThatNeverFoundRoomIsForgottenWithItsDefinition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		var held []*Lease
+		for range 4 {
+			held = append(held, mustAcquire(t, p, fnSpec("busy")))
+		}
+		spec := revised("v1", 1)
+		spec.Scale.MinInstances = 1
+		p.Keep(spec)
+		synctest.Wait()
+		p.Keep(revised("v2", 2))
+		if len(p.groups) != 1 {
+			t.Errorf("%d groups", len(p.groups))
+		}
+		for _, lease := range held {
+			lease.Release()
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestDeletedAppLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		p.Keep(scaled("a", model.Scale{MinInstances: 1}))
+		mustAcquire(t, p, fnSpec("b")).Release()
+		p.RetireApp("app")
+		synctest.Wait()
+		if e.Live() != 0 || len(p.groups) != 0 {
+			t.Errorf("%d containers, %d groups", e.Live(), len(p.groups))
+		}
 		closePool(t, p, e)
 	})
 }
