@@ -29,7 +29,6 @@ func (rt *Router) limitBody(w http.ResponseWriter, r *http.Request) *timedBody {
 	var timed *timedBody
 	if rt.bodyReadTimeout > 0 {
 		timed = &timedBody{src: r.Body, conn: http.NewResponseController(w), left: rt.bodyReadTimeout}
-		timed.arm() //nolint:errcheck // nothing has expired yet
 		r.Body = timed
 	}
 	if rt.maxRequestBytes > 0 {

@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -19,10 +20,17 @@ func FuzzRouterPaths(f *testing.F) {
 	}
 	f.Add("BREW", "/x")
 	router := newRouter(f, edge.Options{Logger: slog.New(slog.DiscardHandler)})
-	router.Handle("GET", "/{a}", echoRoute("a"))
-	router.Handle("POST", "/{a}/", echoRoute("a"))
-	router.Handle("GET", "/{a}/{b}/{c}", echoRoute("a", "b", "c"))
-	router.Handle("*", "/t/{a}/*", echoRoute("a", "*"))
+	params := map[string]string{}
+	note := func(_ http.ResponseWriter, r *http.Request) error {
+		for _, name := range []string{"a", "b", "c", "*"} {
+			params[name] = edge.Param(r, name)
+		}
+		return nil
+	}
+	router.Handle("GET", "/{a}", note)
+	router.Handle("POST", "/{a}/", note)
+	router.Handle("GET", "/{a}/{b}/{c}", note)
+	router.Handle("*", "/t/{a}/*", note)
 	own, err := url.Parse("http://own.example/")
 	if err != nil {
 		f.Fatal(err)
@@ -36,10 +44,10 @@ func FuzzRouterPaths(f *testing.F) {
 		case 200:
 			rebuilt := edge.RoutePattern(r)
 			for _, name := range []string{"a", "b", "c"} {
-				rebuilt = strings.Replace(rebuilt, "{"+name+"}", strings.ReplaceAll(edge.Param(r, name), "{", "\x01"), 1)
+				rebuilt = strings.Replace(rebuilt, "{"+name+"}", strings.ReplaceAll(params[name], "{", "\x01"), 1)
 			}
 			if rest, ok := strings.CutSuffix(rebuilt, "*"); ok && strings.HasPrefix(edge.RoutePattern(r), "/t/") {
-				rebuilt = rest + edge.Param(r, "*")
+				rebuilt = rest + params["*"]
 			}
 			if strings.ReplaceAll(rebuilt, "{", "\x01") != strings.ReplaceAll(path, "{", "\x01") {
 				t.Errorf("%q matched %q with parameters of %q", path, edge.RoutePattern(r), rebuilt)

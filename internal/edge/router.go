@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -113,7 +114,16 @@ func (rt *Router) Routes() []Route { return slices.Clone(rt.routes) }
 // Param returns the decoded value of a path parameter of the matched route. The
 // name "*" gives the rest that a trailing "*" matched, without the slash that
 // separates it from what is before.
-func Param(r *http.Request, name string) string { return r.PathValue(name) }
+func Param(r *http.Request, name string) string {
+	if known := requestOf(r.Context()); known != nil {
+		for _, p := range known.params {
+			if p.name == name {
+				return p.value
+			}
+		}
+	}
+	return ""
+}
 
 // RoutePattern returns the pattern that the router matched, or "" if there was
 // none. Handlers around a Router can use it after the Router has returned.
@@ -121,14 +131,10 @@ func RoutePattern(r *http.Request) string { return r.Pattern }
 
 // ServeHTTP serves one request.
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	pattern, params := rt.match(r.Method, r.URL.Path)
-	r.Pattern = pattern
-	for _, p := range params {
-		r.SetPathValue(p.name, p.value)
-	}
-
+	known := &requestContext{Context: r.Context(), id: rt.requestID(r)}
+	r.Pattern = rt.match(r.Method, r.URL.Path, known)
 	// A copy keeps changes to body and context from handlers around the router.
-	req := rt.withRequestID(r)
+	req := r.WithContext(known)
 	resp := &response{ResponseWriter: w}
 	body := rt.limitBody(resp, req)
 	if body != nil {
@@ -173,27 +179,34 @@ func (rt *Router) run(w http.ResponseWriter, r *http.Request) (err error) {
 	return rt.handlers[Route{r.Method, r.Pattern}](w, r)
 }
 
-type param struct{ name, value string }
+// chiContexts are what the tree notes its findings in.
+var chiContexts = sync.Pool{New: func() any { return chi.NewRouteContext() }}
 
-// match finds the route of a decoded path. The tree would let a parameter
-// match nothing between two slashes; this does not.
-func (rt *Router) match(method, path string) (pattern string, params []param) {
+// match finds the route of a decoded path and notes its parameters in known,
+// unless that is nil. The tree would let a parameter match nothing between two
+// slashes; this does not.
+func (rt *Router) match(method, path string, known *requestContext) (pattern string) {
 	if !strings.HasPrefix(path, "/") {
-		return "", nil
+		return ""
 	}
-	found := chi.NewRouteContext()
+	found := chiContexts.Get().(*chi.Context)
+	defer chiContexts.Put(found)
+	found.Reset()
 	pattern = rt.tree.Find(found, method, path)
 	if pattern == "" {
-		return "", nil
+		return ""
 	}
 	for i, name := range found.URLParams.Keys {
-		value := found.URLParams.Values[i]
-		if value == "" && name != "*" {
-			return "", nil
+		if found.URLParams.Values[i] == "" && name != "*" {
+			return ""
 		}
-		params = append(params, param{name, value})
 	}
-	return pattern, params
+	if known != nil {
+		for i, name := range found.URLParams.Keys {
+			known.params = append(known.params, param{name, found.URLParams.Values[i]})
+		}
+	}
+	return pattern
 }
 
 // noRoute answers a request whose method and path match no route.
@@ -212,7 +225,7 @@ func (rt *Router) noRoute(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	for _, m := range methods {
-		if pattern, _ := rt.match(m, path); pattern != "" {
+		if rt.match(m, path, nil) != "" {
 			return model.Errorf(model.ErrMethodNotAllowed, "Method not allowed: %s %s", r.Method, path)
 		}
 	}
@@ -230,8 +243,7 @@ func (rt *Router) slashTwin(method, path string) (string, bool) {
 	if !removed {
 		twin += "/"
 	}
-	pattern, _ := rt.match(method, twin)
-	return twin, pattern != ""
+	return twin, rt.match(method, twin, nil) != ""
 }
 
 // logCut reports a response that ends early through no fault of the client.

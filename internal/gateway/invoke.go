@@ -25,13 +25,13 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	header := r.Header.Clone()
-	stripHopByHop(header)
-	call, err := newCall(w, r, target, header)
+	detached := r.Header.Get(headerInvokeType) == invokeTypeDetached
+	stripHopByHop(r.Header) // which is the call's from here on
+	call, err := newCall(w, r, target, r.Header)
 	if err != nil {
 		return err
 	}
-	if r.Header.Get(headerInvokeType) == invokeTypeDetached {
+	if detached {
 		return g.invokeDetached(w, r, call)
 	}
 	return g.invokeSync(w, r, call, directHeader)
@@ -82,9 +82,7 @@ func callFailed(w http.ResponseWriter, err error) error {
 func directHeader(client, answer http.Header) (int, error) {
 	stripHopByHop(answer)
 	for name, values := range answer {
-		for _, value := range values {
-			client.Add(name, value)
-		}
+		client[name] = append(client[name], values...)
 	}
 	return http.StatusOK, nil
 }

@@ -2,8 +2,11 @@ package pool
 
 import (
 	"container/list"
+	"fmt"
 	"slices"
 	"time"
+
+	"github.com/tinefn/tine/model"
 )
 
 // group is what the pool has for one launch spec: instances and waiters. All
@@ -22,6 +25,9 @@ type group struct {
 	idle    []*Instance // idle or frozen; last in, first out, so that surplus ones age
 	all     map[*Instance]struct{}
 	waiters *list.List // of *waiter, oldest first
+
+	queueTimer *time.Timer // nil: nobody has waited yet
+	watched    bool        // queueTimer is set
 
 	launching  int  // launches that hold capacity and are not ready yet
 	imageReady bool // the image was local when last looked for
@@ -103,6 +109,9 @@ func (p *Pool) dropIfUnusedLocked(g *group) {
 		!p.closed && time.Now().Before(g.notBefore) || p.groups[g.spec.Key] != g {
 		return
 	}
+	if g.queueTimer != nil {
+		g.queueTimer.Stop()
+	}
 	delete(p.groups, g.spec.Key)
 	delete(p.hungry, g)
 	p.apps.leave(g.spec.AppID, g)
@@ -128,6 +137,37 @@ func (g *group) enqueue(now time.Time) *waiter {
 	w.elem = g.waiters.PushBack(w)
 	g.updateHunger()
 	return w
+}
+
+// watchQueueLocked sees to it that nobody waits longer than the queue's timeout.
+// All wait equally long, so that of the oldest is the next to expire, and one
+// timer does for all. It is not stopped when the line gets empty, so that a busy
+// function does not pay for it with each call.
+func (p *Pool) watchQueueLocked(g *group) {
+	if p.opts.QueueTimeout <= 0 || g.watched {
+		return
+	}
+	left := time.Until(g.waiters.Front().Value.(*waiter).since.Add(p.opts.QueueTimeout))
+	g.watched = true
+	if g.queueTimer == nil {
+		g.queueTimer = time.AfterFunc(left, func() { p.onQueueTimer(g) })
+	} else {
+		g.queueTimer.Reset(left)
+	}
+}
+
+// onQueueTimer refuses those who have waited too long.
+func (p *Pool) onQueueTimer(g *group) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g.watched = false
+	g.failBefore(time.Now().Add(-p.opts.QueueTimeout), func() error {
+		return p.busyLocked(g, fmt.Errorf("no instance of function %s became free within %v: %w", g.spec.FnID, p.opts.QueueTimeout, model.ErrServerBusy))
+	})
+	if g.waiters.Len() > 0 {
+		p.watchQueueLocked(g)
+	}
+	p.dropIfUnusedLocked(g)
 }
 
 // leave takes a waiter out of line; false means that it was served.
@@ -163,9 +203,9 @@ func (g *group) serve(what grant) bool {
 }
 
 // failBefore fails all waiters that were in line at the given time.
-func (g *group) failBefore(when time.Time, err error) {
+func (g *group) failBefore(when time.Time, why func() error) {
 	for front := g.waiters.Front(); front != nil && !front.Value.(*waiter).since.After(when); front = g.waiters.Front() {
-		g.serve(grant{err: err})
+		g.serve(grant{err: why()})
 	}
 }
 

@@ -66,7 +66,7 @@ func (p *Pool) prepareLocked(g *group) {
 			p.log.Warn("image is not available", slog.String("fn_id", g.spec.FnID), slog.String("image", g.spec.Container.Image), slog.Any("error", err))
 			p.observer.Launched(g.spec, Launch{Image: time.Since(began)}, err)
 			p.backOffLocked(g)
-			g.failBefore(began, imageError(err))
+			g.failBefore(began, func() error { return imageError(err) })
 		} else {
 			g.imageReady = true
 			g.imageTook = time.Since(began)
@@ -119,7 +119,7 @@ func (p *Pool) launchFailedLocked(g *group, began time.Time, err error) {
 	}
 	p.backOffLocked(g)
 	if g.hasNone() {
-		g.failBefore(began, launchError(err))
+		g.failBefore(began, func() error { return launchError(err) })
 	}
 }
 

@@ -162,6 +162,7 @@ func (p *Pool) acquire(ctx context.Context, spec *Spec) (lease *Lease, frozen bo
 		return nil, false, err
 	}
 	w := g.enqueue(time.Now())
+	p.watchQueueLocked(g)
 	p.fillLocked()
 	p.mu.Unlock()
 	lease, err = p.await(ctx, g, w)
@@ -172,33 +173,21 @@ func (p *Pool) acquire(ctx context.Context, spec *Spec) (lease *Lease, frozen bo
 // await waits in line. A caller that gives up just as it is served gives the
 // instance to the next.
 func (p *Pool) await(ctx context.Context, g *group, w *waiter) (*Lease, error) {
-	var expired <-chan time.Time
-	if p.opts.QueueTimeout > 0 {
-		timer := time.NewTimer(p.opts.QueueTimeout)
-		defer timer.Stop()
-		expired = timer.C
-	}
-	var err error
 	select {
 	case served := <-w.served:
 		return p.accept(ctx, served)
 	case <-ctx.Done():
-		err = context.Cause(ctx)
-	case <-expired:
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err == nil {
-		err = p.busyLocked(g, fmt.Errorf("no instance of function %s became free within %v: %w", g.spec.FnID, p.opts.QueueTimeout, model.ErrServerBusy))
-	}
 	if !g.leave(w) {
 		if served := <-w.served; served.inst != nil {
 			p.putBackLocked(served.inst)
 		}
-		return nil, err
+		return nil, context.Cause(ctx)
 	}
 	p.dropIfUnusedLocked(g)
-	return nil, err
+	return nil, context.Cause(ctx)
 }
 
 // accept takes what a waiter was served, unless its caller has left meanwhile.

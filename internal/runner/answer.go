@@ -42,6 +42,9 @@ func (x *exchange) mustHold(answer *http.Response) bool {
 	if answer.ContentLength >= 0 {
 		return answer.ContentLength <= prefetchBytes
 	}
+	if x.session.hasWholeBody(answer) {
+		return true
+	}
 	limit := x.runner.opts.MaxResponseBytes
 	return limit > 0 && limit <= x.runner.opts.HoldBytes && !isEventStream(answer.Header)
 }

@@ -59,7 +59,7 @@ func (x *exchange) send(ctx context.Context, call *invoke.Call) error {
 			call.OnStart()
 			call.OnStart = nil
 		}
-		x.sender, err = send(x.session.conn, call, x.deadline)
+		x.sender, err = x.session.send(call, x.deadline)
 		if err == nil {
 			return nil
 		}

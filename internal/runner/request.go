@@ -66,24 +66,27 @@ func bodyError(err error) error {
 	return fmt.Errorf("%w: %w", model.ErrClientCanceled, err)
 }
 
-// appendHead writes the request line and the header as the function container
+// ours are the headers that a caller has no say in.
+var ours = map[string]bool{"Fn-Call-Id": true, "Fn-Deadline": true, "Content-Length": true, "Transfer-Encoding": true, "Host": true}
+
+// writeHead writes the request line and the header as the function container
 // contract has them.
-func appendHead(buf *bytes.Buffer, call *invoke.Call, deadline time.Time) {
-	buf.WriteString("POST /call HTTP/1.1\r\nHost: localhost\r\n")
-	header := call.Header.Clone()
-	header.Set("Fn-Call-Id", call.ID)
+func writeHead(b *bytes.Buffer, call *invoke.Call, deadline time.Time) {
+	b.WriteString("POST /call HTTP/1.1\r\nHost: localhost\r\nFn-Call-Id: ")
+	b.WriteString(call.ID)
 	// Whole seconds is all that every function kit reads. Rounded up, because a
 	// function with a timeout of a second must not find it over at once.
-	header.Set("Fn-Deadline", deadline.Add(time.Second-1).UTC().Truncate(time.Second).Format(time.RFC3339))
-	header.Del("Content-Length")
-	header.Del("Transfer-Encoding")
+	b.WriteString("\r\nFn-Deadline: ")
+	b.Write(deadline.Add(time.Second-1).UTC().Truncate(time.Second).AppendFormat(b.AvailableBuffer(), time.RFC3339))
 	if call.ContentLength >= 0 {
-		header.Set("Content-Length", strconv.FormatInt(call.ContentLength, 10))
+		b.WriteString("\r\nContent-Length: ")
+		b.Write(strconv.AppendInt(b.AvailableBuffer(), call.ContentLength, 10))
 	} else {
-		header.Set("Transfer-Encoding", "chunked")
+		b.WriteString("\r\nTransfer-Encoding: chunked")
 	}
-	_ = header.Write(buf) // a buffer does not fail
-	buf.WriteString("\r\n")
+	b.WriteString("\r\n")
+	_ = call.Header.WriteSubset(b, ours) // a buffer does not fail
+	b.WriteString("\r\n")
 }
 
 // sender streams a request's body to the function while the answer is awaited.
@@ -97,17 +100,20 @@ type sender struct {
 // errNothingSent says that a connection took no byte of a request.
 var errNothingSent = errors.New("nothing was sent")
 
+// maxKeptBuffer is the largest buffer that a session keeps for its next
+// request, in bytes.
+const maxKeptBuffer = 8 << 10
+
 // send writes the request. A body that is not in memory follows on its own
 // goroutine, which the caller ends by stop; otherwise the sender is nil.
-func send(conn net.Conn, call *invoke.Call, deadline time.Time) (*sender, error) {
-	var head bytes.Buffer
-	appendHead(&head, call, deadline)
-	parts := net.Buffers{head.Bytes()}
+func (s *session) send(call *invoke.Call, deadline time.Time) (*sender, error) {
+	conn := s.conn
+	defer s.trimBuffer()
+	s.out.Reset()
+	writeHead(&s.out, call, deadline)
 	small, inMemory := call.Body.(prefetched)
-	if inMemory {
-		parts = append(parts, small.data)
-	}
-	if n, err := parts.WriteTo(conn); err != nil {
+	s.out.Write(small.data)
+	if n, err := conn.Write(s.out.Bytes()); err != nil {
 		if n == 0 {
 			return nil, fmt.Errorf("%w: %w", errNothingSent, err)
 		}
@@ -116,9 +122,16 @@ func send(conn net.Conn, call *invoke.Call, deadline time.Time) (*sender, error)
 	if inMemory {
 		return nil, nil
 	}
-	s := &sender{body: call.Body, done: make(chan struct{})}
-	go s.run(conn, call.ContentLength)
-	return s, nil
+	body := &sender{body: call.Body, done: make(chan struct{})}
+	go body.run(conn, call.ContentLength)
+	return body, nil
+}
+
+// trimBuffer gives up a buffer that one large request needed.
+func (s *session) trimBuffer() {
+	if s.out.Cap() > maxKeptBuffer {
+		s.out = bytes.Buffer{}
+	}
 }
 
 func (s *sender) run(conn net.Conn, length int64) {

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -32,8 +35,11 @@ type session struct {
 	conn   net.Conn   // nil: not connected
 	closed bool
 
+	raw    syscall.RawConn  // of conn
 	in     io.LimitedReader // reads conn; N is lowered while a header is read
 	reader *bufio.Reader    // reads in
+	out    bytes.Buffer     // of requests
+	quiet  bool             // what peek found
 }
 
 // NewSession is what a runner's pool keeps with an instance.
@@ -47,7 +53,7 @@ func NewSession(socket *sockdir.Socket) io.Closer {
 // whether the connection was used before.
 func (s *session) connect(ctx context.Context, deadline time.Time) (reused bool, err error) {
 	if s.conn != nil {
-		if s.reader.Buffered() == 0 && isQuiet(s.conn) {
+		if s.reader.Buffered() == 0 && s.isQuiet() {
 			return true, s.conn.SetDeadline(deadline)
 		}
 		s.disconnect() // the function closed it, as some kits do after each answer
@@ -58,32 +64,34 @@ func (s *session) connect(ctx context.Context, deadline time.Time) (reused bool,
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", errInstanceDead, err)
 	}
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return false, errors.Join(fmt.Errorf("%w: %w", errInstanceDead, err), conn.Close())
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false, errors.Join(fmt.Errorf("%w: it is being removed", errInstanceDead), conn.Close())
 	}
-	s.conn = conn
+	s.conn, s.raw = conn, raw
 	s.in = io.LimitedReader{R: conn, N: math.MaxInt64}
 	s.reader.Reset(&s.in)
 	return false, conn.SetDeadline(deadline)
 }
 
 // isQuiet reports whether an idle connection is open and has nothing to read,
-// without blocking.
-func isQuiet(conn net.Conn) bool {
-	raw, err := conn.(syscall.Conn).SyscallConn()
-	if err != nil {
-		return false
-	}
-	quiet := false
-	err = raw.Read(func(fd uintptr) bool {
-		var one [1]byte
-		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		quiet = errors.Is(err, unix.EAGAIN)
-		return true
-	})
-	return err == nil && quiet
+// without blocking. What is there to read cannot be an answer to a call that
+// was not sent yet.
+func (s *session) isQuiet() bool {
+	s.quiet = false
+	return s.raw.Read(s.peek) == nil && s.quiet
+}
+
+func (s *session) peek(fd uintptr) bool {
+	var one [1]byte
+	_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	s.quiet = errors.Is(err, unix.EAGAIN)
+	return true
 }
 
 // disconnect closes the connection; the next call makes a new one.
@@ -137,4 +145,32 @@ func (s *session) readHeader(limit int64) (*http.Response, error) {
 		}
 	}
 	return nil, errors.New("too many informational answers")
+}
+
+// hasWholeBody reports whether an answer of unknown length has arrived to its
+// end already, so that nothing is gained by passing it on in pieces.
+func (s *session) hasWholeBody(answer *http.Response) bool {
+	if !slices.Equal(answer.TransferEncoding, []string{"chunked"}) {
+		return false
+	}
+	arrived, err := s.reader.Peek(s.reader.Buffered())
+	return err == nil && endsWithin(arrived)
+}
+
+// endsWithin reports whether a chunked body (RFC 9112, section 7.1) ends within
+// the bytes, without a trailer. What it does not understand does not end.
+func endsWithin(chunks []byte) bool {
+	for {
+		line, rest, found := bytes.Cut(chunks, []byte("\r\n"))
+		size, err := strconv.ParseUint(string(line), 16, 31)
+		switch {
+		case !found || err != nil:
+			return false
+		case size == 0:
+			return bytes.HasPrefix(rest, []byte("\r\n"))
+		case uint64(len(rest)) < size+2:
+			return false
+		}
+		chunks = rest[size+2:]
+	}
 }

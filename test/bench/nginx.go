@@ -43,10 +43,11 @@ func lookUpNginx() (string, error) {
 	return "", errNoNginx
 }
 
-// yardstick is nginx before plain processes of the test function.
+// yardstick is nginx before the instances of a node, which it calls by the same
+// sockets as the node does. So what differs is only what stands before them.
 type yardstick struct {
-	address   string     // host:port
-	processes []*process // in the order in which they started
+	*process
+	address string // host:port
 }
 
 // yardstickPath is what clients call. The function sees /call, as it does in a
@@ -85,6 +86,9 @@ http {
 			proxy_pass http://function/call;
 			proxy_http_version 1.1;
 			proxy_set_header Connection "";
+			# What functions get with each call by their contract.
+			proxy_set_header Fn-Call-Id $request_id;
+			proxy_set_header Fn-Deadline 2100-01-01T00:00:00Z;
 		}
 	}
 }
@@ -96,84 +100,48 @@ type nginxValues struct {
 	Sockets                  []string
 }
 
-// startYardstick starts copies of the function, and nginx with a worker for
-// each processor.
-func (b *bench) startYardstick(ctx context.Context, copies int) (y *yardstick, err error) {
-	y = &yardstick{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, y.stop())
-		}
-	}()
+// startYardstick starts nginx, with a worker for each processor, before the
+// functions that listen on these sockets.
+func (b *bench) startYardstick(ctx context.Context, sockets []string) (y *yardstick, err error) {
 	dir, err := b.makeDir()
 	if err != nil {
-		return y, err
+		return nil, err
 	}
-	values := nginxValues{Dir: dir, Path: yardstickPath, Workers: runtime.NumCPU()}
+	values := nginxValues{Dir: dir, Path: yardstickPath, Workers: runtime.NumCPU(), Sockets: sockets}
 	if os.Geteuid() == 0 {
 		values.User = "root" // the directory is only ours
 	}
-	for i := range copies {
-		socket := filepath.Join(dir, fmt.Sprintf("%d.sock", i))
-		if err := y.startFunction(ctx, b.function, socket); err != nil {
-			return y, err
-		}
-		values.Sockets = append(values.Sockets, socket)
-	}
 	port, err := freePort()
 	if err != nil {
-		return y, err
+		return nil, err
 	}
-	y.address = "127.0.0.1:" + port
-	values.Address = y.address
-	return y, y.startNginx(ctx, b.nginx, values)
+	values.Address = "127.0.0.1:" + port
+	return startNginx(ctx, b.nginx, values)
 }
 
-// startFunction starts one copy with the environment that counts in containers.
-func (y *yardstick) startFunction(ctx context.Context, program, socket string) error {
-	cmd := exec.Command(program)
-	cmd.Env = []string{"FN_LISTENER=unix:" + socket, "FN_FORMAT=http-stream"}
-	p, err := startProcess("the function", socket+".log", cmd)
-	if err != nil {
-		return err
-	}
-	y.processes = append(y.processes, p)
-	return p.await(ctx, 5*time.Millisecond, func() (bool, error) {
-		_, err := os.Stat(socket)
-		return err == nil, nil // not yet
-	})
-}
-
-func (y *yardstick) startNginx(ctx context.Context, program string, values nginxValues) error {
+func startNginx(ctx context.Context, program string, values nginxValues) (*yardstick, error) {
 	var config strings.Builder
 	if err := nginxConfig.Execute(&config, values); err != nil {
-		return err
+		return nil, err
 	}
 	path := filepath.Join(values.Dir, "nginx.conf")
 	if err := os.WriteFile(path, []byte(config.String()), 0o600); err != nil {
-		return err
+		return nil, err
 	}
 	p, err := startProcess("nginx", filepath.Join(values.Dir, "log"), exec.Command(program, "-c", path, "-p", values.Dir))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	y.processes = append(y.processes, p)
-	return p.await(ctx, 5*time.Millisecond, func() (bool, error) {
+	err = p.await(ctx, 5*time.Millisecond, func() (bool, error) {
 		conn, err := net.Dial("tcp", values.Address)
 		if err != nil {
 			return false, nil // not yet
 		}
 		return true, conn.Close()
 	})
-}
-
-// stop ends all processes, the last one first.
-func (y *yardstick) stop() error {
-	var errs []error
-	for len(y.processes) > 0 {
-		last := len(y.processes) - 1
-		errs = append(errs, y.processes[last].stop())
-		y.processes = y.processes[:last]
+	if err != nil {
+		_ = p.stop() // why it does not serve is known
+		return nil, err
 	}
-	return errors.Join(errs...)
+	return &yardstick{process: p, address: values.Address}, nil
 }

@@ -19,6 +19,7 @@ import (
 type node struct {
 	*process
 	address string // host:port
+	dir     string // its own
 	bench   *bench
 	tag     string // marks its containers
 }
@@ -49,8 +50,8 @@ func (b *bench) launchNode(settings map[string]string) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &node{address: "127.0.0.1:" + port, bench: b, tag: "bench-" + filepath.Base(b.dir) + "-" + filepath.Base(dir)}
-	sockets := filepath.Join(dir, "s")
+	n := &node{address: "127.0.0.1:" + port, dir: dir, bench: b, tag: "bench-" + filepath.Base(b.dir) + "-" + filepath.Base(dir)}
+	sockets := filepath.Join(dir, socketsDir)
 	if err := os.Mkdir(sockets, 0o700); err != nil {
 		return nil, err
 	}
@@ -72,6 +73,14 @@ func (b *bench) launchNode(settings map[string]string) (*node, error) {
 	}
 	n.process, err = startProcess("the server", filepath.Join(dir, "log"), cmd)
 	return n, err
+}
+
+// socketsDir is where a node's instances have their sockets.
+const socketsDir = "s"
+
+// sockets are those of all instances.
+func (n *node) sockets() ([]string, error) {
+	return filepath.Glob(filepath.Join(n.dir, socketsDir, "*", "*", "lsnr.sock"))
 }
 
 // freePort returns a port that was free just now.

@@ -38,10 +38,11 @@ func throughputRow(clients int) func(context.Context, *bench) ([]line, error) {
 	}
 }
 
-// compareCalls applies load to a node and to nginx, before the same number of
-// copies of the same function.
-func (b *bench) compareCalls(ctx context.Context, l load, rounds, copies int) (tine, nginx outcome, err error) {
-	n, err := b.startNode(ctx, nil)
+// compareCalls applies load to a node and to nginx, which call the same
+// instances of a function in turn. The node does not freeze them, because nginx
+// could not use them then; under load it would find no time to.
+func (b *bench) compareCalls(ctx context.Context, l load, rounds, count int) (tine, nginx outcome, err error) {
+	n, err := b.startNode(ctx, map[string]string{"FN_FREEZE_IDLE_MSECS": "-1"})
 	if err != nil {
 		return tine, nginx, err
 	}
@@ -50,10 +51,14 @@ func (b *bench) compareCalls(ctx context.Context, l load, rounds, copies int) (t
 	if err != nil {
 		return tine, nginx, err
 	}
-	if err := n.launch(ctx, fnID, copies); err != nil {
+	if err := n.launch(ctx, fnID, count); err != nil {
 		return tine, nginx, err
 	}
-	y, err := b.startYardstick(ctx, copies)
+	sockets, err := n.sockets()
+	if err != nil {
+		return tine, nginx, err
+	}
+	y, err := b.startYardstick(ctx, sockets)
 	if err != nil {
 		return tine, nginx, err
 	}

@@ -14,26 +14,51 @@ const requestIDAttr = "fn_request_id"
 // maxRequestIDBytes bounds what a client can put into every log line.
 const maxRequestIDBytes = 128
 
-type requestIDKey struct{}
+// requestContext is what the router knows of a request, in its context.
+type requestContext struct {
+	context.Context
+	id     string // "" if identifiers are off
+	params []param
+}
+
+// param is a parameter of the path, decoded.
+type param struct{ name, value string }
+
+type requestKey struct{}
+
+// Value returns c itself for the router's key.
+func (c *requestContext) Value(key any) any {
+	if key == (requestKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// requestOf returns what the router knows of the request that ctx belongs to,
+// or nil.
+func requestOf(ctx context.Context) *requestContext {
+	known, _ := ctx.Value(requestKey{}).(*requestContext)
+	return known
+}
 
 // RequestID returns the identifier of the request that ctx belongs to, or "".
 func RequestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
+	if known := requestOf(ctx); known != nil {
+		return known.id
+	}
+	return ""
 }
 
-// withRequestID returns a copy of r, with an identifier in its context if the
-// router is set up for them: the client's own if it is presentable, else a new one.
-func (rt *Router) withRequestID(r *http.Request) *http.Request {
-	ctx := r.Context()
-	if rt.requestIDHeader != "" {
-		id := r.Header.Get(rt.requestIDHeader)
-		if !isRequestID(id) {
-			id = model.NewID()
-		}
-		ctx = context.WithValue(ctx, requestIDKey{}, id)
+// requestID returns an identifier if the router is set up for them: the
+// client's own if it is presentable, else a new one.
+func (rt *Router) requestID(r *http.Request) string {
+	if rt.requestIDHeader == "" {
+		return ""
 	}
-	return r.WithContext(ctx)
+	if id := r.Header.Get(rt.requestIDHeader); isRequestID(id) {
+		return id
+	}
+	return model.NewID()
 }
 
 // isRequestID accepts printable ASCII, so that an identifier stays within its
