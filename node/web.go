@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"github.com/tinefn/tine/internal/edge"
+	"github.com/tinefn/tine/internal/http1"
 	"github.com/tinefn/tine/internal/httpapi"
 	"github.com/tinefn/tine/internal/telemetry"
 )
@@ -50,7 +51,7 @@ func plain(h http.Handler) edge.Handler {
 
 // webServer is the node's listener and what serves it.
 type webServer struct {
-	server   *http.Server
+	server   *http1.Server
 	listener net.Listener
 }
 
@@ -61,14 +62,18 @@ func (n *Node) listen(router *edge.Router) (*webServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve on port %d, set FN_PORT to another one or free it: %w", c.Port, err)
 	}
-	w := &webServer{listener: listener, server: &http.Server{
+	server, err := http1.New(&http.Server{
 		Handler:           router,
 		ReadHeaderTimeout: c.HeaderReadTimeout,
 		WriteTimeout:      c.WriteTimeout,
 		IdleTimeout:       c.IdleTimeout,
 		MaxHeaderBytes:    int(c.MaxRequestHeaderBytes),
 		ErrorLog:          slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
-	}}
+	})
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	w := &webServer{listener: listener, server: server}
 	n.stack.push("the web server", w.stop)
 	return w, nil
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
 )
 
@@ -25,6 +26,9 @@ func (rt *Router) checkContentLength(r *http.Request) error {
 func (rt *Router) limitBody(w http.ResponseWriter, r *http.Request) *timedBody {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
+	}
+	if _, held := r.Body.(*invoke.HeldBody); held {
+		return nil // it has a length, which was checked, and it has arrived
 	}
 	var timed *timedBody
 	if rt.bodyReadTimeout > 0 {

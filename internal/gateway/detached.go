@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -64,7 +63,7 @@ func holdBody(call *invoke.Call, maxBytes int64) error {
 	if err != nil {
 		return err
 	}
-	call.Body, call.ContentLength = io.NopCloser(bytes.NewReader(data)), int64(len(data))
+	call.Body, call.ContentLength = invoke.HoldBody(data), int64(len(data))
 	return nil
 }
 

@@ -46,8 +46,12 @@ func newCall(w http.ResponseWriter, r *http.Request, target catalog.Target, head
 	if r.Body == nil || r.Body == http.NoBody {
 		return call, nil
 	}
+	call.Body, call.ContentLength = r.Body, r.ContentLength
+	if _, held := r.Body.(*invoke.HeldBody); held {
+		return call, nil
+	}
 	body, err := newClientBody(w, r)
-	call.Body, call.ContentLength = body, r.ContentLength
+	call.Body = body
 	return call, err
 }
 

@@ -23,12 +23,6 @@ import (
 // up to which an answer is taken off its instance at once.
 const prefetchBytes = 64 << 10
 
-// prefetched is a body that is in memory, and is not read but taken.
-type prefetched struct{ data []byte }
-
-func (prefetched) Read([]byte) (int, error) { return 0, io.EOF }
-func (prefetched) Close() error             { return nil }
-
 // errBodyTooLong says that a body went on behind its declared length.
 var errBodyTooLong = errors.New("the request's body is longer than declared")
 
@@ -36,6 +30,10 @@ var errBodyTooLong = errors.New("the request's body is longer than declared")
 func prefetch(call *invoke.Call) error {
 	if call.Body == nil || call.Body == http.NoBody {
 		call.Body, call.ContentLength = http.NoBody, 0
+	}
+	if held, ok := call.Body.(*invoke.HeldBody); ok {
+		call.ContentLength = int64(len(held.Bytes()))
+		return nil
 	}
 	if call.ContentLength < 0 || call.ContentLength > prefetchBytes {
 		return nil
@@ -53,7 +51,7 @@ func prefetch(call *invoke.Call) error {
 	if err := call.Body.Close(); err != nil {
 		return bodyError(err)
 	}
-	call.Body = prefetched{data[:n]}
+	call.Body = invoke.HoldBody(data[:n])
 	return nil
 }
 
@@ -111,8 +109,10 @@ func (s *session) send(call *invoke.Call, deadline time.Time) (*sender, error) {
 	defer s.trimBuffer()
 	s.out.Reset()
 	writeHead(&s.out, call, deadline)
-	small, inMemory := call.Body.(prefetched)
-	s.out.Write(small.data)
+	held, inMemory := call.Body.(*invoke.HeldBody)
+	if inMemory {
+		s.out.Write(held.Bytes())
+	}
 	if n, err := conn.Write(s.out.Bytes()); err != nil {
 		if n == 0 {
 			return nil, fmt.Errorf("%w: %w", errNothingSent, err)

@@ -26,8 +26,9 @@ func buildRequest(method, path, header string, body []byte) []byte {
 	return b.Bytes()
 }
 
-// echo is the call that latencies are measured with: 100 bytes there and back.
-const echoHeader = "Content-Type: application/octet-stream\r\nTestfn-Mode: echo\r\n"
+// echo is the call that latencies are measured with: 100 bytes there and back,
+// in one piece each, as most functions answer.
+const echoHeader = "Content-Type: application/octet-stream\r\nTestfn-Mode: reply\r\n"
 
 var echoBody = []byte(strings.Repeat("x", 100))
 

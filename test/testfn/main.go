@@ -38,6 +38,7 @@
 // too, likewise with either name:
 //
 //	echo      sends the request body back while it arrives
+//	reply     sends the request body back in one piece when it has all of it
 //	count     reads the body and answers its length in bytes, in decimal
 //	bytes     Testfn-Size bytes; without a declared length if Testfn-Chunked is set
 //	chunks    Testfn-Count pieces of Testfn-Size bytes, one each Testfn-Interval-Ms, flushed

@@ -13,6 +13,7 @@ import (
 // comment describes them.
 var modes = map[string]func(f *fn, w http.ResponseWriter, r *http.Request){
 	"echo":    echo,
+	"reply":   reply,
 	"count":   count,
 	"bytes":   sendBytes,
 	"chunks":  sendChunks,
@@ -76,6 +77,20 @@ func echo(_ *fn, w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	}
+}
+
+// reply answers in one piece, as function kits do for what a function returns.
+func reply(_ *fn, w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if contentType := r.Header.Get("Content-Type"); contentType != "" {
+		w.Header().Set("Content-Type", contentType)
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	begin(w, r)
+	_, _ = w.Write(body) // a lost connection is the caller's
 }
 
 func count(_ *fn, w http.ResponseWriter, r *http.Request) {

@@ -323,6 +323,7 @@ func TestModesWithProperAnswers(t *testing.T) {
 		wantStatus  int
 		wantClosing bool
 	}{
+		"reply":            {headers: []string{"Testfn-Mode", "reply"}, body: "12345", want: "12345", wantLength: 5, wantStatus: 200},
 		"count":            {headers: []string{"Testfn-Mode", "count"}, body: "12345", want: "5", wantLength: 1, wantStatus: 200},
 		"status":           {headers: []string{"Testfn-Mode", "count", "Testfn-Status", "504"}, want: "0", wantLength: 1, wantStatus: 504},
 		"closing":          {headers: []string{"Testfn-Mode", "count", "Testfn-Close", "1"}, want: "0", wantLength: 1, wantStatus: 200, wantClosing: true},
