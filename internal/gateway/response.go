@@ -16,7 +16,10 @@ import (
 // one piece, with a length.
 const flushDelay = 10 * time.Millisecond
 
-var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+// copyBuffer is what bodies pass through.
+type copyBuffer [32 << 10]byte
+
+var copyBuffers = sync.Pool{New: func() any { return new(copyBuffer) }}
 
 // send writes status, header and body. After it has begun, a failure of the
 // function can only be shown by cutting the connection, which the error makes
@@ -33,13 +36,17 @@ func send(w http.ResponseWriter, status int, response *invoke.Response) (err err
 	if status != http.StatusOK || response.ContentLength == 0 {
 		w.WriteHeader(status)
 	}
+	if held, ok := response.Body.(*invoke.HeldBody); ok && len(held.Bytes()) <= len(copyBuffer{}) {
+		_, err = w.Write(held.Bytes())
+		return err
+	}
 	out := io.Writer(w)
 	if response.ContentLength < 0 {
 		flusher := newDelayedFlusher(w)
 		defer flusher.stop()
 		out = flusher
 	}
-	buf := copyBuffers.Get().(*[32 << 10]byte)
+	buf := copyBuffers.Get().(*copyBuffer)
 	defer copyBuffers.Put(buf)
 	// The wrapper hides WriterTo: a held body would be written in one piece
 	// without the client's pace being felt.

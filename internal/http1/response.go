@@ -110,7 +110,7 @@ func (r *response) Write(p []byte) (int, error) {
 	case r.declared >= 0 && r.written+int64(len(p)) > r.declared:
 		return 0, http.ErrContentLength
 	}
-	if !r.typed {
+	if !r.typed && !r.sent {
 		r.typed = true
 		r.head = append(append(append(r.head, "Content-Type: "...), http.DetectContentType(p)...), "\r\n"...)
 	}
@@ -193,7 +193,6 @@ func (r *response) finish(closing func() bool) bool {
 			r.declared = r.written // it was all collected
 		}
 		r.close = r.close || closing()
-		r.close = r.close || r.cutShort()
 	}
 	if !r.sent || len(r.body) > 0 {
 		r.flush(nil)

@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"bytes"
 	"io"
 	"mime"
 	"net/http"
@@ -24,16 +23,30 @@ func (x *exchange) respond(answer *http.Response) (*invoke.Response, error) {
 	if !x.mustHold(answer) {
 		return response, nil
 	}
-	var held bytes.Buffer
-	if answer.ContentLength > 0 {
-		held.Grow(int(answer.ContentLength) + bytes.MinRead)
-	}
-	if _, err := held.ReadFrom(body); err != nil {
+	held, err := body.hold(answer.ContentLength)
+	if err != nil {
 		return nil, err
 	}
-	response.ContentLength = int64(held.Len())
-	response.Body = io.NopCloser(&held)
+	response.ContentLength = int64(len(held))
+	response.Body = invoke.HoldBody(held)
 	return response, nil
+}
+
+// hold reads the body to its end. The length is -1 if it is not known.
+func (b *answerBody) hold(length int64) ([]byte, error) {
+	if length < 0 {
+		return io.ReadAll(b)
+	}
+	held := make([]byte, length)
+	if _, err := io.ReadFull(b, held); err != nil {
+		return nil, err
+	}
+	if b.err == nil { // the end did not come along with the last byte
+		if _, err := b.Read(make([]byte, 1)); err != nil && err != io.EOF {
+			return nil, err
+		}
+	}
+	return held, nil
 }
 
 // mustHold reports whether the whole body is read before anything of it is

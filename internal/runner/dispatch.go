@@ -72,9 +72,25 @@ func (x *exchange) send(ctx context.Context, call *invoke.Call) error {
 	}
 }
 
-// awaitHeader reads the header of the answer. If the caller leaves meanwhile,
-// the function is left to finish its work on its own, where that is possible.
+// awaitHeader reads the header of the answer.
 func (x *exchange) awaitHeader(ctx context.Context) (*http.Response, error) {
+	answer, err := x.session.readHeader(x.runner.opts.MaxResponseHeaderBytes)
+	switch {
+	case err == nil:
+		return answer, nil
+	case errors.Is(err, errSilent) && x.session.in.hasty && errors.Is(err, os.ErrDeadlineExceeded):
+		return x.watchForHeader(ctx)
+	}
+	return nil, x.broken(err)
+}
+
+// watchForHeader reads the header of an answer that takes its time. If the
+// caller leaves meanwhile, the function is left to finish its work on its own,
+// where that is possible.
+func (x *exchange) watchForHeader(ctx context.Context) (*http.Response, error) {
+	if err := x.session.in.takeTime(); err != nil {
+		return nil, x.broken(err)
+	}
 	conn := x.session.conn
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -102,7 +118,7 @@ func (x *exchange) awaitHeader(ctx context.Context) (*http.Response, error) {
 // finishAlone waits for a function whose caller left, so that its instance can
 // serve others. The answer is nil if its header has not come yet.
 func (x *exchange) finishAlone(answer *http.Response) {
-	err := x.session.conn.SetDeadline(x.deadline)
+	err := x.session.in.takeTime()
 	if err == nil && answer == nil {
 		answer, err = x.session.readHeader(x.runner.opts.MaxResponseHeaderBytes)
 	}

@@ -113,6 +113,11 @@ func (s *session) send(call *invoke.Call, deadline time.Time) (*sender, error) {
 	if inMemory {
 		s.out.Write(held.Bytes())
 	}
+	if !inMemory || s.out.Len() > maxKeptBuffer {
+		if err := s.boundWriting(); err != nil {
+			return nil, fmt.Errorf("%w: %w", errNothingSent, err)
+		}
+	}
 	if n, err := conn.Write(s.out.Bytes()); err != nil {
 		if n == 0 {
 			return nil, fmt.Errorf("%w: %w", errNothingSent, err)

@@ -35,11 +35,43 @@ type session struct {
 	conn   net.Conn   // nil: not connected
 	closed bool
 
-	raw    syscall.RawConn  // of conn
-	in     io.LimitedReader // reads conn; N is lowered while a header is read
-	reader *bufio.Reader    // reads in
-	out    bytes.Buffer     // of requests
-	quiet  bool             // what peek found
+	raw    syscall.RawConn // of conn
+	in     inflow          // reads conn
+	reader *bufio.Reader   // reads in
+	out    bytes.Buffer    // of requests
+	quiet  bool            // what peek found
+
+	bounded bool // the connection has a write deadline
+}
+
+// inflow reads a connection within a call's bounds.
+type inflow struct {
+	conn     net.Conn
+	limit    int64     // bytes that may still come; lowered while a header is read
+	deadline time.Time // of the call
+	hasty    bool      // the connection's read deadline is an earlier one
+	begun    bool      // something of the answer has come
+}
+
+func (in *inflow) Read(p []byte) (int, error) {
+	if in.limit <= 0 {
+		return 0, io.EOF
+	}
+	if in.hasty && in.begun {
+		if err := in.takeTime(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := in.conn.Read(p[:min(int64(len(p)), in.limit)])
+	in.limit -= int64(n)
+	in.begun = in.begun || n > 0
+	return n, err
+}
+
+// takeTime replaces a hasty deadline by the call's own.
+func (in *inflow) takeTime() error {
+	in.hasty = false
+	return in.conn.SetReadDeadline(in.deadline)
 }
 
 // NewSession is what a runner's pool keeps with an instance.
@@ -53,8 +85,8 @@ func NewSession(socket *sockdir.Socket) io.Closer {
 // whether the connection was used before.
 func (s *session) connect(ctx context.Context, deadline time.Time) (reused bool, err error) {
 	if s.conn != nil {
-		if s.reader.Buffered() == 0 && s.isQuiet() {
-			return true, s.conn.SetDeadline(deadline)
+		if s.reader.Buffered() == 0 && s.begin(deadline) == nil && s.isQuiet() {
+			return true, nil
 		}
 		s.disconnect() // the function closed it, as some kits do after each answer
 	}
@@ -74,9 +106,32 @@ func (s *session) connect(ctx context.Context, deadline time.Time) (reused bool,
 		return false, errors.Join(fmt.Errorf("%w: it is being removed", errInstanceDead), conn.Close())
 	}
 	s.conn, s.raw = conn, raw
-	s.in = io.LimitedReader{R: conn, N: math.MaxInt64}
+	s.in = inflow{conn: conn, limit: math.MaxInt64}
 	s.reader.Reset(&s.in)
-	return false, conn.SetDeadline(deadline)
+	return false, s.begin(deadline)
+}
+
+// attention is how long a call may take until its caller's leaving is watched
+// for. Most calls have ended by then and are spared the trouble.
+const attention = 5 * time.Millisecond
+
+// begin sets the deadlines of a call, a hasty one for reading. Writing has none,
+// as a small request finds room in the socket's buffer; see boundWriting.
+func (s *session) begin(deadline time.Time) error {
+	s.in.deadline, s.in.hasty, s.in.begun = deadline, true, false
+	if s.bounded {
+		s.bounded = false
+		if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
+			return err
+		}
+	}
+	return s.conn.SetReadDeadline(time.Now().Add(attention))
+}
+
+// boundWriting is for requests that may have to wait for the function to read.
+func (s *session) boundWriting() error {
+	s.bounded = true
+	return s.conn.SetWriteDeadline(s.in.deadline)
 }
 
 // isQuiet reports whether an idle connection is open and has nothing to read,
@@ -127,15 +182,15 @@ var request = &http.Request{Method: http.MethodPost}
 
 // readHeader reads an answer's status and header, of at most limit bytes.
 func (s *session) readHeader(limit int64) (*http.Response, error) {
-	defer func() { s.in.N = math.MaxInt64 }()
-	s.in.N = limit
+	defer func() { s.in.limit = math.MaxInt64 }()
+	s.in.limit = limit
 	if _, err := s.reader.Peek(1); err != nil {
 		return nil, fmt.Errorf("%w: %w", errSilent, err)
 	}
 	for range maxInformational {
 		response, err := http.ReadResponse(s.reader, request)
 		if err != nil {
-			if s.in.N <= 0 {
+			if s.in.limit <= 0 {
 				return nil, model.ErrFunctionHeaderTooBig
 			}
 			return nil, err
