@@ -186,6 +186,15 @@ func (r *replayed) Read(p []byte) (int, error) {
 	return r.Conn.Read(p)
 }
 
+// CloseWrite ends only the server's side, so that a client that still sends can
+// read its answer.
+func (r *replayed) CloseWrite() error {
+	if half, ok := r.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 // ReadFrom lets the kernel copy, as it does for connections that were not
 // replayed.
 func (r *replayed) ReadFrom(src io.Reader) (int64, error) { return io.Copy(r.Conn, src) }
@@ -213,10 +222,11 @@ func (c *conn) serveRequest(h head) (goOn bool) {
 		_ = c.SetWriteDeadline(time.Now().Add(timeout)) // as for reading
 	}
 	c.resp.begin(request.Close)
-	if !c.handle(&request) || !c.resp.finish(c.server.isClosing) {
+	if !c.handle(&request) || !c.resp.finish(c.server.closing.Load()) {
 		return false
 	}
-	return c.state.CompareAndSwap(busy, idle)
+	// Shutdown may have begun, and passed this connection over as busy.
+	return c.state.CompareAndSwap(busy, idle) && !c.server.closing.Load()
 }
 
 // handle runs the handler. False means that it gave the response up.

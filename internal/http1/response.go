@@ -184,7 +184,7 @@ func (r *response) endHead() {
 
 // finish sends what is left. It reports whether the connection can carry
 // another request.
-func (r *response) finish(closing func() bool) bool {
+func (r *response) finish(closing bool) bool {
 	if r.status == 0 {
 		r.WriteHeader(http.StatusOK)
 	}
@@ -192,7 +192,7 @@ func (r *response) finish(closing func() bool) bool {
 		if r.declared < 0 && bodyAllowed(r.status) {
 			r.declared = r.written // it was all collected
 		}
-		r.close = r.close || closing()
+		r.close = r.close || closing
 	}
 	if !r.sent || len(r.body) > 0 {
 		r.flush(nil)

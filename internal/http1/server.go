@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -28,10 +29,11 @@ type Server struct {
 	handOff *handOff
 	watch   *watch
 
+	closing atomic.Bool // changes with mu held
+
 	mu       sync.Mutex // guards the rest
 	listener net.Listener
 	conns    map[*conn]struct{}
-	closing  bool
 	serving  sync.WaitGroup // connections, and the hand-off
 }
 
@@ -59,7 +61,7 @@ const (
 func (s *Server) Serve(listener net.Listener) error {
 	defer listener.Close()
 	s.mu.Lock()
-	if s.closing {
+	if s.closing.Load() {
 		s.mu.Unlock()
 		return http.ErrServerClosed
 	}
@@ -73,7 +75,7 @@ func (s *Server) Serve(listener net.Listener) error {
 		case err == nil:
 			pause = firstAcceptPause
 			s.start(accepted)
-		case s.isClosing():
+		case s.closing.Load():
 			return http.ErrServerClosed
 		case mayPass(err):
 			s.logf("http1: accept: %v; again in %v", err, pause)
@@ -102,7 +104,7 @@ func (s *Server) start(accepted net.Conn) {
 	c := newConn(s, accepted)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing {
+	if s.closing.Load() {
 		_ = accepted.Close()
 		return
 	}
@@ -114,12 +116,6 @@ func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-}
-
-func (s *Server) isClosing() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closing
 }
 
 // Shutdown accepts no more connections, closes those without a request, and
@@ -151,7 +147,7 @@ func (s *Server) Close() error {
 func (s *Server) beginClosing(end func(*conn)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closing = true
+	s.closing.Store(true)
 	if s.listener != nil {
 		_ = s.listener.Close() // Serve returns
 	}

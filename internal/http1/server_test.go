@@ -534,6 +534,34 @@ func TestShutdownGivesUpWithItsContext(t *testing.T) {
 	}
 }
 
+// TestShutdownFindsConnectionsThatJustBecameIdle shuts down at the very moment
+// in which a response goes out.
+func TestShutdownFindsConnectionsThatJustBecameIdle(t *testing.T) {
+	for range 200 {
+		s := start(t, handlers["text"], nil)
+		c := dial(t, s.address)
+		c.send(get)
+		c.read()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if err := s.Shutdown(ctx); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+	}
+}
+
+func TestClientThatStillSendsCanReadItsAnswer(t *testing.T) {
+	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		w.WriteHeader(413)
+	}), nil)
+	c := dial(t, s.address)
+	c.send("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 10000000\r\n\r\n" + strings.Repeat("x", 1<<20))
+	if got := c.read(); got.Status != "413 Request Entity Too Large" {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestManyClientsWithoutMercy has clients that do everything at once.
 func TestManyClientsWithoutMercy(t *testing.T) {
 	s := start(t, handlers["echo"], nil)
