@@ -11,12 +11,15 @@ import (
 
 // buildAPI builds a node that keeps definitions and executes nothing.
 func (n *Node) buildAPI(ctx context.Context, router *edge.Router) error {
-	_, err := n.buildDefinitions(ctx, router)
-	return err
+	definitions, err := n.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	return n.serveDefinitions(router, definitions)
 }
 
-// buildDefinitions opens the database and serves the API of definitions.
-func (n *Node) buildDefinitions(ctx context.Context, router *edge.Router) (store.Store, error) {
+// openStore opens the database.
+func (n *Node) openStore(ctx context.Context) (store.Store, error) {
 	definitions, err := sqlstore.Open(ctx, n.config.Store.URL.Reveal(), sqlstore.Options{
 		Logger: n.log, PingRetries: n.config.Store.PingRetries,
 	})
@@ -24,7 +27,12 @@ func (n *Node) buildDefinitions(ctx context.Context, router *edge.Router) (store
 		return nil, err
 	}
 	n.stack.push("the database", func(context.Context) error { return definitions.Close() })
-	return definitions, httpapi.Register(router, httpapi.Options{
+	return definitions, nil
+}
+
+// serveDefinitions serves the API of definitions.
+func (n *Node) serveDefinitions(router *edge.Router, definitions store.Store) error {
+	return httpapi.Register(router, httpapi.Options{
 		Store: definitions, PublicURL: n.config.HTTP.PublicURL, MaxDefinitionBytes: n.config.HTTP.MaxDefinitionBytes,
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/tinefn/tine/internal/pool"
 	"github.com/tinefn/tine/internal/runner"
 	"github.com/tinefn/tine/internal/sockdir"
+	"github.com/tinefn/tine/internal/store"
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
 )
@@ -28,7 +29,7 @@ import (
 //	gateway -> catalog -> definitions
 //	gateway -> runner -> pool -> driver
 func (n *Node) buildFull(ctx context.Context, router *edge.Router) error {
-	definitions, err := n.buildDefinitions(ctx, router)
+	definitions, err := n.openStore(ctx)
 	if err != nil {
 		return err
 	}
@@ -48,13 +49,34 @@ func (n *Node) buildFull(ctx context.Context, router *edge.Router) error {
 	for _, wrap := range n.opts.Middleware {
 		invoker = wrap(invoker)
 	}
+	targets := catalog.New(definitions, catalog.DefaultTTL)
+	standby := runner.NewStandby(local, definitions)
+	n.stack.push("minimum instances", func(context.Context) error { standby.Close(); return nil })
 	calls := gateway.New(gateway.Options{
-		Catalog: catalog.New(definitions, catalog.DefaultTTL), Invoker: invoker,
+		Catalog: targets, Invoker: invoker,
 		Logger: n.log, MaxDetachedBytes: n.config.Runner.MaxDetachedBytes,
 	})
 	n.stack.push("detached calls", calls.Close)
 	calls.Register(router)
-	return nil
+	standby.Start()
+	return n.serveDefinitions(router, store.Notify(definitions, func(change store.Change) {
+		targets.Forget()
+		tell(standby, change)
+	}))
+}
+
+// tell passes a change of definitions on to who keeps instances.
+func tell(standby *runner.Standby, change store.Change) {
+	switch {
+	case change.AppID != "" && change.Removed:
+		standby.AppRemoved(change.AppID)
+	case change.AppID != "":
+		standby.AppChanged(change.AppID)
+	case change.FnID != "" && change.Removed:
+		standby.FnRemoved(change.FnID)
+	case change.FnID != "":
+		standby.FnChanged(change.FnID)
+	}
 }
 
 // forever is a timeout that never comes.

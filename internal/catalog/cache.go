@@ -20,9 +20,10 @@ type cache[K comparable, V any] struct {
 	ttl  time.Duration
 	load func(context.Context, K) (V, error)
 
-	mu      sync.Mutex // guards both maps
-	entries map[K]entry[V]
-	loading map[K]*loading[V]
+	mu        sync.Mutex // guards the rest
+	entries   map[K]entry[V]
+	loading   map[K]*loading[V]
+	forgotten int // how often forget was called
 }
 
 type entry[V any] struct {
@@ -33,6 +34,7 @@ type entry[V any] struct {
 // loading is a question under way; value and err are set before done is closed.
 type loading[V any] struct {
 	done  chan struct{}
+	since int // forgotten when it was asked
 	value V
 	err   error
 }
@@ -51,7 +53,7 @@ func (c *cache[K, V]) get(ctx context.Context, key K) (V, error) {
 	}
 	l := c.loading[key]
 	if l == nil {
-		l = &loading[V]{done: make(chan struct{})}
+		l = &loading[V]{done: make(chan struct{}), since: c.forgotten}
 		c.loading[key] = l
 		// It ends by itself within loadTimeout; nothing is left when it does.
 		go c.ask(context.WithoutCancel(ctx), key, l)
@@ -71,13 +73,25 @@ func (c *cache[K, V]) ask(ctx context.Context, key K, l *loading[V]) {
 	defer cancel()
 	l.value, l.err = c.load(ctx, key)
 	c.mu.Lock()
-	delete(c.loading, key)
-	if l.err == nil {
+	if c.loading[key] == l {
+		delete(c.loading, key)
+	}
+	if l.err == nil && l.since == c.forgotten {
 		c.makeRoomLocked()
 		c.entries[key] = entry[V]{l.value, time.Now().Add(c.ttl)}
 	}
 	c.mu.Unlock()
 	close(l.done)
+}
+
+// forget drops all answers, also those that are under way: who asks from now on
+// gets one that is newer.
+func (c *cache[K, V]) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forgotten++
+	clear(c.entries)
+	clear(c.loading)
 }
 
 func (c *cache[K, V]) makeRoomLocked() {

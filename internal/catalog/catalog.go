@@ -52,6 +52,15 @@ func New(source Source, ttl time.Duration) *Catalog {
 	}
 }
 
+// Forget makes changed definitions take effect with the next look-up instead of
+// when what is remembered expires.
+func (c *Catalog) Forget() {
+	c.apps.forget()
+	c.appIDs.forget()
+	c.fns.forget()
+	c.triggers.forget()
+}
+
 // ByFnID returns the target of a direct invocation. Errors: ErrFnNotFound,
 // ErrAppNotFound, and the source's.
 func (c *Catalog) ByFnID(ctx context.Context, fnID string) (Target, error) {

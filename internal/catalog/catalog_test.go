@@ -18,7 +18,7 @@ type source struct {
 	apps     map[string]*model.App
 	fns      map[string]*model.Fn
 	triggers map[triggerKey]*model.Trigger
-	delay    time.Duration
+	delay    atomic.Int64 // time.Duration
 	asked    atomic.Int32
 }
 
@@ -32,7 +32,7 @@ func newSource() *source {
 
 func (s *source) ask() func() {
 	s.asked.Add(1)
-	time.Sleep(s.delay)
+	time.Sleep(time.Duration(s.delay.Load()))
 	s.mu.Lock()
 	return s.mu.Unlock
 }
@@ -148,7 +148,7 @@ func TestErrorsAreNotRemembered(t *testing.T) {
 func TestConcurrentCallersShareOneQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSource()
-		s.delay = time.Second
+		s.delay.Store(int64(time.Second))
 		c := New(s, DefaultTTL)
 		var wg sync.WaitGroup
 		for range 50 {
@@ -168,7 +168,7 @@ func TestConcurrentCallersShareOneQuestion(t *testing.T) {
 func TestCallerThatLeavesDoesNotSpoilItForOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSource()
-		s.delay = time.Second
+		s.delay.Store(int64(time.Second))
 		c := New(s, DefaultTTL)
 		leaving, leave := context.WithCancel(t.Context())
 		go func() {
@@ -198,4 +198,45 @@ func TestCacheIsBounded(t *testing.T) {
 	if len(c.entries) > maxEntries {
 		t.Errorf("%d entries", len(c.entries))
 	}
+}
+
+func TestForgottenDefinitionsAreAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		c := New(s, DefaultTTL)
+		name := func() string {
+			target, err := c.ByFnID(t.Context(), "f1")
+			if err != nil {
+				return err.Error()
+			}
+			return target.Fn.Name
+		}
+		rename := func(to string) {
+			s.mu.Lock()
+			s.fns["f1"] = &model.Fn{ID: "f1", AppID: "a1", Name: to}
+			s.mu.Unlock()
+			c.Forget()
+		}
+		name()
+		rename("second")
+		if got := name(); got != "second" {
+			t.Errorf("got %s", got)
+		}
+		// A question that is under way has the answer of before, and nobody who
+		// asks later gets it.
+		rename("third")
+		s.delay.Store(int64(time.Second))
+		go name()
+		time.Sleep(1500 * time.Millisecond) // the app is known, the function asked for
+		rename("fourth")
+		s.delay.Store(int64(0))
+		if got := name(); got != "fourth" {
+			t.Errorf("got %s", got)
+		}
+		synctest.Wait()
+		time.Sleep(2 * time.Second)
+		if got := name(); got != "fourth" {
+			t.Errorf("later %s", got)
+		}
+	})
 }

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/fake"
@@ -41,7 +44,11 @@ type bench struct {
 
 func newBench(t *testing.T, function http.HandlerFunc, change func(*Options)) *bench {
 	t.Helper()
-	engine := fake.New(fake.Options{Handler: function})
+	return newBenchOn(t, fake.New(fake.Options{Handler: function}), change)
+}
+
+func newBenchOn(t *testing.T, engine *fake.Engine, change func(*Options)) *bench {
+	t.Helper()
 	sockets, err := sockdir.New(sockdir.Options{Root: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -593,29 +600,68 @@ func TestParallelCallsOnAFewInstances(t *testing.T) {
 
 func TestSocketThatIsNone(t *testing.T) {
 	for _, bad := range []fake.BadSocket{fake.AbsoluteLink, fake.ParentLink, fake.DanglingLink, fake.PlainFile} {
-		engine := fake.New(fake.Options{Script: func(n int, _ *driver.Spec) fake.Script {
-			if n == 0 {
-				return fake.Script{BadSocket: bad}
+		t.Run(strconv.Itoa(int(bad)), func(t *testing.T) {
+			b := newBenchOn(t, fake.New(fake.Options{Script: func(n int, _ *driver.Spec) fake.Script {
+				if n == 0 {
+					return fake.Script{BadSocket: bad}
+				}
+				return fake.Script{BadSocket: fake.DirectSocket}
+			}}), nil)
+			if _, _, err := b.run(t.Context(), newTestCall("")); !errors.Is(err, model.ErrContainerInitFailed) {
+				t.Errorf("got %v", err)
 			}
-			return fake.Script{BadSocket: fake.DirectSocket}
-		}})
-		sockets, err := sockdir.New(sockdir.Options{Root: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := pool.New(pool.Options{
-			Driver: engine, Logger: slog.New(slog.DiscardHandler), NewSession: NewSession, StartTimeout: 5 * time.Second,
-			Sockets: func() (pool.SocketDir, error) { return sockets.Create() },
-			Total:   capacity.Amount{MemoryBytes: 256 * mib, MilliCPU: 1000},
+			b.mustRun(t, newTestCall(""))
 		})
-		b := &bench{Runner: New(Options{Pool: p}), engine: engine, pool: p}
-		if _, _, err := b.run(t.Context(), newTestCall("")); !errors.Is(err, model.ErrContainerInitFailed) {
-			t.Errorf("bad socket %d: got %v", bad, err)
-		}
-		b.mustRun(t, newTestCall(""))
-		if err := errors.Join(p.Close(t.Context()), engine.Close(t.Context()), sockets.Close()); err != nil {
-			t.Error(err)
-		}
-		b.Close()
 	}
+}
+
+// TestFunctionMayListenAfterItsSocketAppeared has a function that makes the
+// socket under its final name, and takes its time between the two steps of that.
+func TestFunctionMayListenAfterItsSocketAppeared(t *testing.T) {
+	b := newBenchOn(t, fake.New(fake.Options{Script: func(int, *driver.Spec) fake.Script {
+		return fake.Script{Main: func(ctx context.Context, p *fake.Process) int {
+			if err := listenLate(ctx, p.Spec.SocketDir); err != nil {
+				t.Error(err)
+				return 1
+			}
+			return 0
+		}}
+	}}), nil)
+	if got := b.mustRun(t, newTestCall("x")); got != "x" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// listenLate serves fake.Echo on a socket that refuses connections at first.
+func listenLate(ctx context.Context, dir string) error {
+	opened, err := os.Open(dir) // its name is too long for the address of a socket
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	file := os.NewFile(uintptr(fd), "socket")
+	defer file.Close()
+	name := fmt.Sprintf("/proc/self/fd/%d/%s", opened.Fd(), sockdir.SocketName)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: name}); err != nil {
+		return err
+	}
+	time.Sleep(20 * time.Millisecond)
+	if err := unix.Listen(fd, 8); err != nil {
+		return err
+	}
+	listener, err := net.FileListener(file)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: http.HandlerFunc(fake.Echo)}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
 }

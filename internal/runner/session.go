@@ -42,6 +42,7 @@ type session struct {
 	quiet  bool            // what peek found
 
 	bounded bool // the connection has a write deadline
+	listens bool // the function has accepted a connection once
 }
 
 // inflow reads a connection within a call's bounds.
@@ -92,7 +93,7 @@ func (s *session) connect(ctx context.Context, deadline time.Time) (reused bool,
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
-	conn, err := s.socket.Dial(ctx)
+	conn, err := s.dial(ctx)
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", errInstanceDead, err)
 	}
@@ -109,6 +110,25 @@ func (s *session) connect(ctx context.Context, deadline time.Time) (reused bool,
 	s.in = inflow{conn: conn, limit: math.MaxInt64}
 	s.reader.Reset(&s.in)
 	return false, s.begin(deadline)
+}
+
+// listenPatience is how long a function that has just made its socket may refuse
+// connections. Between the two system calls by which one that makes the socket
+// under its final name binds and listens, it does.
+const listenPatience = 500 * time.Millisecond
+
+// dial connects to the function.
+func (s *session) dial(ctx context.Context) (net.Conn, error) {
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		conn, err := s.socket.Dial(ctx)
+		if err == nil {
+			s.listens = true
+			return conn, nil
+		}
+		if s.listens || !errors.Is(err, syscall.ECONNREFUSED) || time.Since(began) > listenPatience {
+			return nil, err
+		}
+	}
 }
 
 // attention is how long a call may take until its caller's leaving is watched

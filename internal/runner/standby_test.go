@@ -1,0 +1,172 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tinefn/tine/driver/fake"
+	"github.com/tinefn/tine/model"
+)
+
+// shelf is a small set of definitions, in pages of two.
+type shelf struct {
+	mu      sync.Mutex
+	apps    []*model.App
+	fns     []*model.Fn
+	broken  bool
+	changed int // revision, in milliseconds
+}
+
+var errShelf = errors.New("the database is gone")
+
+func (s *shelf) set(id, appID string, minimum int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed++
+	fn := &model.Fn{
+		ID: id, AppID: appID, Name: id, Image: "image", Memory: 32, Timeout: 5, IdleTimeout: 30,
+		Annotations: model.Annotations{model.AnnotationMinInstances: fmt.Append(nil, minimum)},
+		UpdatedAt:   model.Timestamp{Time: time.UnixMilli(int64(s.changed))},
+	}
+	s.fns = append(slices.DeleteFunc(s.fns, func(f *model.Fn) bool { return f.ID == id }), fn)
+}
+
+func (s *shelf) AppByID(_ context.Context, id string) (*model.App, error) {
+	return find(s, s.apps, model.ErrAppNotFound, func(a *model.App) bool { return a.ID == id })
+}
+
+func (s *shelf) FnByID(_ context.Context, id string) (*model.Fn, error) {
+	return find(s, s.fns, model.ErrFnNotFound, func(f *model.Fn) bool { return f.ID == id })
+}
+
+func find[T any](s *shelf, items []*T, notFound error, is func(*T) bool) (*T, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken {
+		return nil, errShelf
+	}
+	if i := slices.IndexFunc(items, is); i >= 0 {
+		return items[i], nil
+	}
+	return nil, notFound
+}
+
+func (s *shelf) ListApps(_ context.Context, filter model.AppFilter) (model.Page[*model.App], error) {
+	return pageOf(s, s.apps, filter.Page.Cursor)
+}
+
+func (s *shelf) ListFns(_ context.Context, filter model.FnFilter) (model.Page[*model.Fn], error) {
+	s.mu.Lock()
+	var own []*model.Fn
+	for _, fn := range s.fns {
+		if fn.AppID == filter.AppID {
+			own = append(own, fn)
+		}
+	}
+	s.mu.Unlock()
+	return pageOf(s, own, filter.Page.Cursor)
+}
+
+func pageOf[T any](s *shelf, items []*T, cursor string) (model.Page[*T], error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken {
+		return model.Page[*T]{}, errShelf
+	}
+	from := len(cursor) // the cursor is a tally
+	to := min(from+2, len(items))
+	page := model.Page[*T]{Items: items[from:to]}
+	if to < len(items) {
+		page.NextCursor = strings.Repeat("|", to)
+	}
+	return page, nil
+}
+
+// awaitInstances waits until so many containers live.
+func (b *bench) awaitInstances(t *testing.T, want int) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		stats := b.pool.Stats()
+		if b.engine.Live() == want && stats.Idle == want && stats.Launching == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d containers, want %d: %+v", b.engine.Live(), want, stats)
+		}
+	}
+}
+
+func newStandby(t *testing.T, b *bench, s *shelf) *Standby {
+	standby := NewStandby(b.Runner, s)
+	standby.Start()
+	t.Cleanup(standby.Close)
+	return standby
+}
+
+func TestMinimumInstancesStartWithTheNode(t *testing.T) {
+	b := newBench(t, fake.Echo, nil)
+	s := &shelf{apps: []*model.App{{ID: "a"}, {ID: "b"}, {ID: "c"}}}
+	s.set("none", "a", 0)
+	s.set("one", "c", 1)
+	s.set("another", "c", 1)
+	s.set("two", "c", 2)
+	newStandby(t, b, s)
+	b.awaitInstances(t, 4)
+}
+
+func TestMinimumInstancesFollowTheDefinitions(t *testing.T) {
+	b := newBench(t, fake.Echo, nil)
+	s := &shelf{apps: []*model.App{{ID: "a"}}}
+	standby := newStandby(t, b, s)
+	s.set("fn", "a", 1)
+	standby.FnChanged("fn")
+	b.awaitInstances(t, 1)
+	s.set("fn", "a", 3)
+	standby.FnChanged("fn")
+	b.awaitInstances(t, 3)
+	s.set("fn", "a", 1)
+	s.set("new", "a", 1)
+	standby.AppChanged("a")
+	b.awaitInstances(t, 2)
+	standby.FnRemoved("fn")
+	b.awaitInstances(t, 1)
+	standby.FnChanged("unknown") // was deleted just now
+	standby.AppRemoved("a")
+	b.awaitInstances(t, 0)
+}
+
+func TestDefaultMinimumHoldsForFunctionsThatSayNothing(t *testing.T) {
+	b := newBench(t, fake.Echo, func(o *Options) { o.Scale.MinInstances = 1 })
+	s := &shelf{apps: []*model.App{{ID: "a"}}}
+	s.set("silent", "a", 0)
+	s.fns[0].Annotations = nil
+	s.set("none", "a", 0)
+	newStandby(t, b, s)
+	b.awaitInstances(t, 1)
+}
+
+func TestDefinitionsThatCannotBeReadAreReadLater(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for a retry")
+	}
+	b := newBench(t, fake.Echo, nil)
+	s := &shelf{apps: []*model.App{{ID: "a"}}, broken: true}
+	s.set("fn", "a", 1)
+	newStandby(t, b, s)
+	time.Sleep(10 * time.Millisecond)
+	s.mu.Lock()
+	s.broken = false
+	s.mu.Unlock()
+	b.awaitInstances(t, 0)
+	for deadline := time.Now().Add(2 * standbyRetry); b.engine.Live() == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it was not tried again")
+		}
+	}
+}
