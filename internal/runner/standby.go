@@ -19,6 +19,7 @@ type Standby struct {
 	runner      *Runner
 	definitions Definitions
 	log         *slog.Logger
+	retry       time.Duration // after definitions could not be read
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -42,7 +43,7 @@ type Definitions interface {
 // NewStandby returns a standby that does nothing before Start.
 func NewStandby(r *Runner, definitions Definitions) *Standby {
 	return &Standby{
-		runner: r, definitions: definitions, log: r.opts.Logger, wake: make(chan struct{}, 1),
+		runner: r, definitions: definitions, log: r.opts.Logger, retry: standbyRetry, wake: make(chan struct{}, 1),
 		todo: map[subject]struct{}{},
 	}
 }
@@ -86,7 +87,7 @@ func (s *Standby) note(what subject) {
 	}
 }
 
-// standbyRetry is the pause after definitions could not be read.
+// standbyRetry is the usual pause after definitions could not be read.
 const standbyRetry = 5 * time.Second
 
 func (s *Standby) run(ctx context.Context) {
@@ -102,7 +103,7 @@ func (s *Standby) run(ctx context.Context) {
 		s.mu.Unlock()
 		for what := range todo {
 			if err := s.look(ctx, what); err != nil && ctx.Err() == nil {
-				s.log.Warn("cannot see to minimum instances", slog.Any("error", err), slog.Duration("retry_in", standbyRetry))
+				s.log.Warn("cannot see to minimum instances", slog.Any("error", err), slog.Duration("retry_in", s.retry))
 				s.pause(ctx)
 				s.note(what)
 			}
@@ -112,7 +113,7 @@ func (s *Standby) run(ctx context.Context) {
 
 func (s *Standby) pause(ctx context.Context) {
 	select {
-	case <-time.After(standbyRetry):
+	case <-time.After(s.retry):
 	case <-ctx.Done():
 	}
 }
