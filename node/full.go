@@ -12,6 +12,7 @@ import (
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/docker"
+	"github.com/tinefn/tine/internal/breaker"
 	"github.com/tinefn/tine/internal/capacity"
 	"github.com/tinefn/tine/internal/catalog"
 	"github.com/tinefn/tine/internal/edge"
@@ -100,7 +101,9 @@ func (n *Node) openDriver(ctx context.Context) (driver.Driver, error) {
 	n.stack.push("the container engine", engine.Close)
 	can := engine.Capabilities()
 	n.log.Info("container engine", slog.String("driver", can.Name), slog.String("version", can.Version))
-	return engine, nil
+	return breaker.New(engine, breaker.Options{
+		Failures: n.config.Engine.Failures, MaxPause: n.config.Engine.MaxPause, Logger: n.log,
+	}), nil
 }
 
 // buildPool makes the pool of instances, as large as the machine allows.

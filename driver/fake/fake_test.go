@@ -20,6 +20,7 @@ import (
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/drivertest"
+	"github.com/tinefn/tine/internal/breaker"
 	"github.com/tinefn/tine/driver/fake"
 )
 
@@ -84,7 +85,11 @@ func TestEngineConforms(t *testing.T) {
 			},
 		})
 	}
-	drivertest.Run(t, newDriver, drivertest.Images{Program: "program", Missing: missing})
+	images := drivertest.Images{Program: "program", Missing: missing}
+	drivertest.Run(t, newDriver, images)
+	t.Run("Guarded", func(t *testing.T) {
+		drivertest.Run(t, func(t *testing.T) driver.Driver { return breaker.New(newDriver(t), breaker.Options{}) }, images)
+	})
 }
 
 // run makes and starts a container of one script on a new engine.

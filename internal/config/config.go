@@ -114,6 +114,8 @@ type Engine struct {
 	CertPath      string
 	TLSVerify     bool
 	CallTimeout   time.Duration
+	Failures      int           // requests in a row without an answer that open the circuit
+	MaxPause      time.Duration // until it is tried again
 	Networks      []string
 	LabelTag      string
 	EnableVolumes bool

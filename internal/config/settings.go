@@ -259,6 +259,14 @@ var engineSettings = []Setting{
 		"For one request to the engine.", duration(func(c *Config) *time.Duration { return &c.Engine.CallTimeout }),
 	},
 	{
+		"FN_ENGINE_FAILURES", groupEngine, "whole number from 1", "3",
+		"After so many requests in a row without an answer from the engine, calls that need a new container are refused at once, until the engine answers again.", positive(func(c *Config, n int64) { c.Engine.Failures = int(n) }),
+	},
+	{
+		"FN_ENGINE_MAX_PAUSE", groupEngine, formDuration, "30s",
+		"How long such an engine is left alone at most, until it is tried again. The first pause is a second.", duration(func(c *Config) *time.Duration { return &c.Engine.MaxPause }),
+	},
+	{
 		"FN_DOCKER_NETWORKS", groupEngine, "list of names, separated by spaces or commas", "",
 		"Networks to spread containers over. Default: the engine's own.", list(func(c *Config) *[]string { return &c.Engine.Networks }),
 	},

@@ -1,18 +1,33 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/tinefn/tine/model"
 )
 
-// retryAfterSeconds is how long a client should leave a busy server alone.
-const retryAfterSeconds = 15
+// How long a client should leave a busy server alone: what the error says
+// within these bounds, or what Fn says if the error says nothing.
+const (
+	leastRetryAfter   = time.Second
+	mostRetryAfter    = 5 * time.Minute
+	defaultRetryAfter = 15 * time.Second
+)
+
+// retryAfter returns the value of the header, in whole seconds.
+func retryAfter(err error) string {
+	after := cmp.Or(model.RetryAfter(err), defaultRetryAfter)
+	after = min(max(after, leastRetryAfter), mostRetryAfter)
+	return strconv.Itoa(int((after + time.Second - 1) / time.Second))
+}
 
 // panicError is a panic of a handler on its way to the log.
 type panicError struct {
@@ -50,7 +65,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err er
 		header.Del(name)
 	}
 	if d.Kind == model.ErrServerBusy {
-		header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
+		header.Set("Retry-After", retryAfter(err))
 	}
 	if bodyIsLost(d.Kind) && r.ProtoMajor == 1 {
 		header.Set("Connection", "close")
@@ -62,6 +77,37 @@ func WriteError(w http.ResponseWriter, r *http.Request, log *slog.Logger, err er
 		panic(err)
 	}
 	writeBody(w, d.Status, append(body, '\n')) //nolint:errcheck // the client is gone, there is nobody to tell
+}
+
+// busyLogEvery is how often the log says that the server is busy. One that is
+// refuses thousands of requests in that time.
+const busyLogEvery = time.Second
+
+// busyLog keeps the log from overflowing when the server does.
+type busyLog struct {
+	mu      sync.Mutex // guards the rest
+	next    time.Time
+	skipped int
+}
+
+// logger returns where a failure is to be logged: nowhere, if it is one of many.
+func (b *busyLog) logger(log *slog.Logger, err error) *slog.Logger {
+	if model.Describe(err).Kind != model.ErrServerBusy {
+		return log
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if now.Before(b.next) {
+		b.skipped++
+		return nil
+	}
+	b.next = now.Add(busyLogEvery)
+	if b.skipped > 0 {
+		log = log.With(slog.Int("others", b.skipped))
+		b.skipped = 0
+	}
+	return log
 }
 
 // describe is model.Describe with the knowledge of whether the client is there.

@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/tinefn/tine/internal/edge"
 	"github.com/tinefn/tine/model"
@@ -75,6 +77,37 @@ func TestWriteErrorTurnsKindsIntoResponses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestRetryAfterIsWhatTheErrorSays(t *testing.T) {
+	for _, tt := range []struct {
+		after time.Duration
+		want  string
+	}{
+		{0, "15"}, {time.Millisecond, "1"}, {1500 * time.Millisecond, "2"}, {40 * time.Second, "40"}, {time.Hour, "300"},
+	} {
+		rec := httptest.NewRecorder()
+		edge.WriteError(rec, httptest.NewRequest("GET", "/x", nil), nil, fmt.Errorf("full: %w", model.WithRetryAfter(model.ErrServerBusy, tt.after)))
+		if got := rec.Header().Get("Retry-After"); rec.Code != 503 || got != tt.want {
+			t.Errorf("after %v: %d, %q", tt.after, rec.Code, got)
+		}
+	}
+}
+
+func TestBusyServerDoesNotFloodItsLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		router := newRouter(t, edge.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		router.Handle("GET", "/", func(http.ResponseWriter, *http.Request) error { return model.ErrServerBusy })
+		for range 100 {
+			do(router, "GET", "/", nil)
+		}
+		time.Sleep(time.Second)
+		do(router, "GET", "/", nil)
+		if got := log.String(); strings.Count(got, "server busy") != 2 || !strings.Contains(got, "others=99") {
+			t.Errorf("the log says %s", got)
+		}
+	})
 }
 
 func TestWriteJSONIsCompactAndEscaped(t *testing.T) {

@@ -64,6 +64,7 @@ type Router struct {
 	bodyReadTimeout time.Duration
 	cors            *cors // nil: off
 	requestIDHeader string
+	busy            busyLog
 
 	tree     *chi.Mux // finds patterns; never serves
 	handlers map[Route]Handler
@@ -152,7 +153,7 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rt.logCut(resp, req, err)
 		panic(http.ErrAbortHandler)
 	}
-	WriteError(resp, req, rt.log, err)
+	WriteError(resp, req, rt.busy.logger(rt.log, err), err)
 }
 
 // run takes the request through the chain and turns a panic into an error.
