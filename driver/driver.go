@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // Errors that the pool tells apart. Drivers wrap them with what the engine said.
@@ -33,9 +34,6 @@ var (
 	// ErrImageVolume: the image declares volumes and the driver is set to
 	// refuse such images.
 	ErrImageVolume = errors.New("image declares volumes")
-
-	// ErrSyslog: the engine could not reach the syslog server of the spec.
-	ErrSyslog = errors.New("syslog is not available")
 
 	// ErrGone: the container does not exist (any more).
 	ErrGone = errors.New("container is gone")
@@ -114,9 +112,15 @@ type Exit struct {
 	OutOfMemory bool // the kernel killed it for its memory limit
 }
 
+// signalBase is added to the number of a signal that ended a process.
+const signalBase = 128
+
 func (e Exit) String() string {
-	if e.OutOfMemory {
+	switch {
+	case e.OutOfMemory:
 		return "out of memory, raise the function's memory"
+	case e.Code > signalBase && e.Code < 2*signalBase:
+		return fmt.Sprintf("signal %d (%v)", e.Code-signalBase, syscall.Signal(e.Code-signalBase))
 	}
 	return fmt.Sprintf("exit code %d", e.Code)
 }

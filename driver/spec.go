@@ -22,13 +22,12 @@ type Spec struct {
 
 	Limits   Limits
 	Security Security
-	Hostname string  // empty: the engine's choice
-	Syslog   *Syslog // nil: the engine keeps no log
+	Hostname string // empty: the engine's choice
 
-	// Output receives the process's standard output and error, line order as
-	// far as the engine keeps it, from one goroutine at a time. It is not
-	// written to after Remove returned. Nil: discarded.
-	Output io.Writer
+	// Stdout and Stderr receive what the process prints, line order between
+	// them as far as the engine keeps it, from one goroutine at a time. They are
+	// not written to after Remove returned. Nil: discarded.
+	Stdout, Stderr io.Writer
 
 	// Extensions is the call's side data, for drivers that wrap another.
 	Extensions map[string]string
@@ -61,10 +60,3 @@ type Security struct {
 
 // UnprivilegedUser is the user and group of unprivileged containers.
 const UnprivilegedUser = "1000:1000"
-
-// Syslog sends a container's output to a syslog server, in RFC 5424 form with
-// facility user.
-type Syslog struct {
-	Address string // udp://host:port, tcp://…, unix://…, unixgram://…, tcp+tls://…
-	Tag     string
-}

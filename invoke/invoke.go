@@ -65,10 +65,22 @@ type Response struct {
 
 // Timing says where a call's time went.
 type Timing struct {
-	Cold      bool          // an instance was launched for this call
-	Wait      time.Duration // from admission to holding an instance
-	Execution time.Duration // from dispatch to the end of the response
+	Cold   bool          // an instance was launched for this call
+	Queued time.Duration // from admission to holding an instance
+
+	// What the launch of its instance took, if the call was the first to use
+	// it: looking for the image or pulling it, making the container, starting
+	// it, and from there until the function listened. A launch that began before
+	// the call did may have taken longer than the call was queued.
+	Image, Create, Start, Init time.Duration
+
+	FirstByte time.Duration // from dispatch to the answer's header
+	Body      time.Duration // from there to the end of the answer
+	Total     time.Duration // from admission to the end
 }
+
+// Execution is the time in the function.
+func (t *Timing) Execution() time.Duration { return t.FirstByte + t.Body }
 
 // Invoker executes calls. It must be safe for concurrent use.
 //

@@ -93,7 +93,6 @@ const (
 	ErrImagePullTimeout
 	ErrImagePullFailed
 	ErrImageVolume
-	ErrSyslogUnavailable
 	ErrClientCanceled
 
 	kindCount
@@ -200,7 +199,6 @@ var kinds = [kindCount]kindRow{
 	ErrImagePullTimeout:        {504, "Image pull timed out", true},
 	ErrImagePullFailed:         {502, "Failed to pull image", true},
 	ErrImageVolume:             {400, "image has Volume definition", false},
-	ErrSyslogUnavailable:       {500, "Syslog Unavailable", true},
 	ErrClientCanceled:          {StatusClientClosedRequest, "Client cancelled context", false},
 }
 

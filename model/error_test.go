@@ -92,7 +92,6 @@ var errorTable = []struct {
 	{ErrImagePullTimeout, 504, "Image pull timed out", true},
 	{ErrImagePullFailed, 502, "Failed to pull image", true},
 	{ErrImageVolume, 400, "image has Volume definition", false},
-	{ErrSyslogUnavailable, 500, "Syslog Unavailable", true},
 	{ErrClientCanceled, 444, "Client cancelled context", false},
 }
 
@@ -191,7 +190,7 @@ func TestErrorIsItsKindAndItsCause(t *testing.T) {
 
 func TestServerFaults(t *testing.T) {
 	for kind, want := range map[Kind]bool{
-		ErrInternal: true, ErrServerBusy: true, ErrFunctionFailed: false, ErrSyslogUnavailable: false, ErrFnNotFound: false, ErrClientCanceled: false,
+		ErrInternal: true, ErrServerBusy: true, ErrFunctionFailed: false, ErrFnNotFound: false, ErrClientCanceled: false,
 	} {
 		if got := Describe(kind).IsServerFault(); got != want {
 			t.Errorf("%v: got %v", kind, got)

@@ -21,6 +21,7 @@ import (
 	"github.com/tinefn/tine/internal/runner"
 	"github.com/tinefn/tine/internal/sockdir"
 	"github.com/tinefn/tine/internal/store"
+	"github.com/tinefn/tine/internal/syslog"
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
 )
@@ -147,8 +148,11 @@ func (n *Node) buildRunner(instances *pool.Pool) (*runner.Runner, error) {
 		return nil, fmt.Errorf("name of this machine: %w", err)
 	}
 	c := n.config.Runner
+	lines := syslog.NewHub(hostname, n.log)
+	n.stack.push("syslog", func(context.Context) error { lines.Close(); return nil })
 	local := runner.New(runner.Options{
-		Pool: instances, Logger: n.log, Hostname: hostname, LogOutput: c.LogOutput, Scale: model.Scale(c.Scale),
+		Pool: instances, Logger: n.log, Hostname: hostname, Scale: model.Scale(c.Scale),
+		LogOutput: c.LogOutput, MaxLogBytes: c.MaxLogBytes, Syslog: lines,
 		Limits: driver.Limits{
 			Processes: c.Processes, DiskMiB: c.DiskMiB, OpenFiles: c.OpenFiles, LockedMemoryBytes: c.LockedMemoryBytes,
 			PendingSignals: c.PendingSignals, MessageQueueBytes: c.MessageQueueBytes, TmpInodes: c.TmpInodes,

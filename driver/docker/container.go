@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -127,20 +126,7 @@ func (c *engineContainer) request() error {
 	if errdefs.IsNotFound(err) {
 		return fmt.Errorf("create container %s: %w: %w", c.name, driver.ErrImageNotFound, err)
 	}
-	return c.syslogFailure(failure(callCtx, "create container "+c.name, err))
-}
-
-// syslogFailure marks the engine's complaints about the syslog server. The
-// engine has no code for them, so its text has to do.
-func (c *engineContainer) syslogFailure(err error) error {
-	if err == nil || c.spec.Syslog == nil || errors.Is(err, driver.ErrUnavailable) {
-		return err
-	}
-	text := err.Error()
-	if strings.Contains(text, "failed to initialize logging driver") || strings.Contains(text, "syslog") {
-		return fmt.Errorf("%w: %w", driver.ErrSyslog, err)
-	}
-	return err
+	return failure(callCtx, "create container "+c.name, err)
 }
 
 // ID is the engine's identifier.
@@ -151,7 +137,7 @@ func (c *engineContainer) Start(ctx context.Context) error {
 	what := "start container " + c.name
 	callCtx, cancel := c.driver.deadline(ctx)
 	defer cancel()
-	if c.spec.Output != nil && c.output == nil {
+	if (c.spec.Stdout != nil || c.spec.Stderr != nil) && c.output == nil {
 		if err := c.attach(callCtx); err != nil {
 			return failure(callCtx, what, err)
 		}
@@ -161,7 +147,7 @@ func (c *engineContainer) Start(ctx context.Context) error {
 		if errdefs.IsNotFound(err) && c.exists(callCtx) {
 			return fmt.Errorf("%s: %s", what, message(err))
 		}
-		return c.syslogFailure(failure(callCtx, what, err))
+		return failure(callCtx, what, err)
 	}
 	c.startOnce.Do(func() { close(c.started) })
 	return nil

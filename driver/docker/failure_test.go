@@ -275,22 +275,6 @@ func TestUnansweredCreateLeavesNoContainer(t *testing.T) {
 	}
 }
 
-func TestUnreachableSyslogIsTold(t *testing.T) {
-	d := open(t, docker.Options{})
-	defer closeNow(t, d)
-	for _, address := range []string{"tcp://127.0.0.1:1", "nonsense://127.0.0.1:1"} {
-		spec := sleeper(t)
-		spec.Syslog = &driver.Syslog{Address: address, Tag: "t"}
-		c, err := d.Create(t.Context(), spec)
-		if err == nil {
-			err = c.Start(t.Context())
-		}
-		if !errors.Is(err, driver.ErrSyslog) {
-			t.Errorf("%s: %v", address, err)
-		}
-	}
-}
-
 func TestSweepRemovesOtherInstancesContainersOnly(t *testing.T) {
 	image.NeedEngine(t)
 	engine := engineClient(t)

@@ -13,7 +13,7 @@ import (
 // may take to arrive.
 const lastOutput = time.Second
 
-// output copies a container's standard output and error to the spec's writer.
+// output copies a container's standard output and error to the spec's writers.
 type output struct {
 	stream client.HijackedResponse
 	done   chan struct{} // closed when the copying ended
@@ -23,17 +23,19 @@ type output struct {
 // missed: the engine keeps no log. The stream ends with the container's process
 // or with finish.
 func (c *engineContainer) attach(ctx context.Context) error {
-	attached, err := c.driver.engine.ContainerAttach(ctx, c.id, client.ContainerAttachOptions{Stream: true, Stdout: true, Stderr: true})
+	attached, err := c.driver.engine.ContainerAttach(ctx, c.id, client.ContainerAttachOptions{
+		Stream: true, Stdout: c.spec.Stdout != nil, Stderr: c.spec.Stderr != nil,
+	})
 	if err != nil {
 		return err
 	}
 	o := &output{stream: attached.HijackedResponse, done: make(chan struct{})}
 	c.output = o
-	to := lenientWriter{c.spec.Output}
+	stdout, stderr := lenientWriter{c.spec.Stdout}, lenientWriter{c.spec.Stderr}
 	go func() { // Remove waits for it
 		defer close(o.done)
 		// An error means that the connection is gone and with it the rest.
-		_, _ = stdcopy.StdCopy(to, to, o.stream.Reader)
+		_, _ = stdcopy.StdCopy(stdout, stderr, o.stream.Reader)
 	}()
 	return nil
 }
@@ -55,6 +57,8 @@ func (o *output) finish() {
 type lenientWriter struct{ to io.Writer }
 
 func (w lenientWriter) Write(p []byte) (int, error) {
-	_, _ = w.to.Write(p) // a sink that fails loses its data
+	if w.to != nil {
+		_, _ = w.to.Write(p) // a sink that fails loses its data
+	}
 	return len(p), nil
 }

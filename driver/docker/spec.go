@@ -33,11 +33,11 @@ func (d *Driver) createOptions(ctx context.Context, spec *driver.Spec, networkNa
 		Env:          spec.Env,
 		Cmd:          spec.Command,
 		Labels:       d.labels(spec),
-		AttachStdout: spec.Output != nil,
-		AttachStderr: spec.Output != nil,
+		AttachStdout: spec.Stdout != nil,
+		AttachStderr: spec.Stderr != nil,
 	}
 	host := &container.HostConfig{
-		LogConfig:      logConfig(spec.Syslog),
+		LogConfig:      container.LogConfig{Type: "none"},
 		NetworkMode:    networkMode(spec, networkName),
 		ReadonlyRootfs: spec.Security.ReadOnlyRoot,
 		Resources:      resources(spec.Limits),
@@ -122,15 +122,6 @@ func tmpfsOptions(limits driver.Limits) string {
 		}
 	}
 	return strings.Join(options, ",")
-}
-
-func logConfig(syslog *driver.Syslog) container.LogConfig {
-	if syslog == nil {
-		return container.LogConfig{Type: "none"}
-	}
-	return container.LogConfig{Type: "syslog", Config: map[string]string{
-		"syslog-address": syslog.Address, "syslog-facility": "user", "syslog-format": "rfc5424", "tag": syslog.Tag,
-	}}
 }
 
 func networkMode(spec *driver.Spec, networkName string) container.NetworkMode {

@@ -37,7 +37,6 @@ func TestSpecTranslation(t *testing.T) {
 					OpenFiles: 1, LockedMemoryBytes: 2, PendingSignals: 3, MessageQueueBytes: 4,
 				},
 				Security: driver.Security{Unprivileged: true, ReadOnlyRoot: true, Init: true},
-				Syslog:   &driver.Syslog{Address: "udp://h:1", Tag: "t"},
 			},
 			want: client.ContainerCreateOptions{
 				Name: "c",
@@ -46,9 +45,7 @@ func TestSpecTranslation(t *testing.T) {
 					Labels: map[string]string{"l": "v", "fn-agent-classifier": "tag", "fn-agent-instance": "one"},
 				},
 				HostConfig: &container.HostConfig{
-					LogConfig: container.LogConfig{Type: "syslog", Config: map[string]string{
-						"syslog-address": "udp://h:1", "syslog-facility": "user", "syslog-format": "rfc5424", "tag": "t",
-					}},
+					LogConfig:   container.LogConfig{Type: "none"},
 					NetworkMode: "net1", ReadonlyRootfs: true, CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges"},
 					Init: new(true), Tmpfs: map[string]string{"/tmp": "mode=1777,size=5m,nr_inodes=6"},
 					StorageOpt: map[string]string{"size": "10M"},

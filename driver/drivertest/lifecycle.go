@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/tinefn/tine/driver"
@@ -123,15 +122,23 @@ func removeTwice(s *suite) {
 
 func output(s *suite) {
 	d := s.driver()
-	var written lockedBuffer
-	spec := s.spec("print", "to stdout", "to stderr")
-	spec.Output = &written
-	c := s.start(d, spec)
-	s.wait(c)
-	s.must("remove", c.Remove(s.Context()))
-	for _, want := range []string{"to stdout\n", "to stderr\n"} {
-		if !strings.Contains(written.String(), want) {
-			s.Errorf("output %q lacks %q", written.String(), want)
+	for _, wanted := range []struct{ stdout, stderr bool }{{true, true}, {true, false}, {false, true}, {false, false}} {
+		var stdout, stderr lockedBuffer
+		spec := s.spec("print", "to stdout", "to stderr")
+		if wanted.stdout {
+			spec.Stdout = &stdout
+		}
+		if wanted.stderr {
+			spec.Stderr = &stderr
+		}
+		c := s.start(d, spec)
+		s.wait(c)
+		s.must("remove", c.Remove(s.Context()))
+		if got, want := stdout.String(), map[bool]string{true: "to stdout\n"}[wanted.stdout]; got != want {
+			s.Errorf("standard output %q, want %q", got, want)
+		}
+		if got, want := stderr.String(), map[bool]string{true: "to stderr\n"}[wanted.stderr]; got != want {
+			s.Errorf("standard error %q, want %q", got, want)
 		}
 	}
 }
@@ -141,7 +148,7 @@ func environment(s *suite) {
 	var written lockedBuffer
 	spec := s.spec("env", "COLOUR")
 	spec.Env = []string{"COLOUR=blue = green", "OTHER=1"}
-	spec.Output = &written
+	spec.Stdout = &written
 	c := s.start(d, spec)
 	s.wait(c)
 	s.must("remove", c.Remove(s.Context()))

@@ -114,12 +114,16 @@ func (c *Container) Start(ctx context.Context) error {
 }
 
 func (c *Container) runMain() {
-	p := &Process{Spec: c.spec, Output: c.spec.Output, Terminated: c.terminated}
-	if p.Output == nil {
-		p.Output = io.Discard
-	}
+	p := &Process{Spec: c.spec, Stdout: orDiscard(c.spec.Stdout), Stderr: orDiscard(c.spec.Stderr), Terminated: c.terminated}
 	code := c.script.Main(c.process, p)
 	c.end(driver.Exit{Code: code})
+}
+
+func orDiscard(w io.Writer) io.Writer {
+	if w == nil {
+		return io.Discard
+	}
+	return w
 }
 
 // sleep is time passing in the process. False means that it was killed.

@@ -20,8 +20,8 @@ import (
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/drivertest"
-	"github.com/tinefn/tine/internal/breaker"
 	"github.com/tinefn/tine/driver/fake"
+	"github.com/tinefn/tine/internal/breaker"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -52,12 +52,13 @@ func command(ctx context.Context, p *fake.Process) int {
 		code, _ := strconv.Atoi(args[1])
 		return code
 	case "print":
-		fmt.Fprintf(p.Output, "%s\n%s\n", args[1], args[2])
+		fmt.Fprintln(p.Stdout, args[1])
+		fmt.Fprintln(p.Stderr, args[2])
 		return 0
 	case "env":
 		for _, entry := range p.Spec.Env {
 			if value, ok := strings.CutPrefix(entry, args[1]+"="); ok {
-				fmt.Fprintln(p.Output, value)
+				fmt.Fprintln(p.Stdout, value)
 			}
 		}
 		return 0

@@ -29,9 +29,7 @@ func (c *Container) runFunction() {
 	}
 	listener, err := c.makeSocket()
 	if err != nil {
-		if c.spec.Output != nil {
-			fmt.Fprintln(c.spec.Output, err)
-		}
+		fmt.Fprintln(orDiscard(c.spec.Stderr), err)
 		c.end(driver.Exit{Code: 1}) // as function kits do
 		return
 	}

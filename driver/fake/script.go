@@ -49,7 +49,8 @@ type Script struct {
 // Process is what a Main sees.
 type Process struct {
 	Spec       *driver.Spec
-	Output     io.Writer       // both standard output and error
+	Stdout     io.Writer
+	Stderr     io.Writer
 	Terminated <-chan struct{} // closed by SIGTERM
 }
 

@@ -96,6 +96,7 @@ type Runner struct {
 	WritableRoot bool
 	Privileged   bool
 	LogOutput    bool
+	MaxLogBytes  int64 // of one call's output
 }
 
 // Scale bounds the instances of functions whose annotations say nothing else,

@@ -42,7 +42,7 @@ func TestDefaults(t *testing.T) {
 		Runner: Runner{
 			PullTimeout: 10 * time.Minute, StartTimeout: 5 * time.Second, QueueTimeout: time.Minute, QueueSize: 1024,
 			FreezeAfter: 50 * time.Millisecond, StockPercent: 75, YieldAfter: time.Second,
-			ResponseHoldBytes: 8 << 20, MaxDetachedBytes: 8 << 20, LogOutput: true,
+			ResponseHoldBytes: 8 << 20, MaxDetachedBytes: 8 << 20, LogOutput: true, MaxLogBytes: 1 << 20,
 			Processes: 50, OpenFiles: 350, LockedMemoryBytes: 65536, PendingSignals: 5000, MessageQueueBytes: 819200,
 		},
 		Engine: Engine{Driver: "auto", Host: "unix:///var/run/docker.sock", CallTimeout: 30 * time.Second, Failures: 3, MaxPause: 30 * time.Second},
@@ -121,12 +121,12 @@ func TestAllWrongSettingsAreReportedAtOnce(t *testing.T) {
 }
 
 func TestOddSettingsAreWorthAWarning(t *testing.T) {
-	c, warnings := load(t, "FN_LOG_LEVEL=loud", "FN_LOG_FORMAT=xml", "FN_LOG_DEST=udp://host:514", "FN_PROT=80", "FN_PLACER=ch", "FN_WHATEVER_THIS_IS=1", "FN_MAX_LOG_SIZE_BYTES_FILE=x")
+	c, warnings := load(t, "FN_LOG_LEVEL=loud", "FN_LOG_FORMAT=xml", "FN_LOG_DEST=udp://host:514", "FN_PROT=80", "FN_PLACER=ch", "FN_WHATEVER_THIS_IS=1", "FN_IOFS_OPTS_FILE=x")
 	want := []string{
 		`FN_LOG_FORMAT="xml": there is no such format; expected text or json (default text)`,
 		`FN_LOG_LEVEL="loud": there is no such level; expected panic, fatal, error, warn, info, debug or trace (default info)`,
 		`FN_LOG_DEST="udp://host:514": this version cannot log to syslog yet; expected stderr or file:///<path> (default stderr)`,
-		"FN_MAX_LOG_SIZE_BYTES_FILE has no effect: a call's output is not kept",
+		"FN_IOFS_OPTS_FILE has no effect: socket directories are plain directories",
 		"FN_PLACER has no effect: there are no load balancer nodes yet",
 		"FN_PROT is not a setting, did you mean FN_PORT?",
 		"FN_WHATEVER_THIS_IS is not a setting",

@@ -154,7 +154,11 @@ var callSettings = []Setting{
 	},
 	{
 		"FN_DISABLE_DEBUG_USER_LOGS", groupCalls, formBool, "false",
-		"Throw away what functions print, instead of logging it at debug level.", boolean(func(c *Config, b bool) { c.Runner.LogOutput = !b }),
+		"Throw away what functions print, instead of logging it at debug level and with failed calls. What goes to syslog still does.", boolean(func(c *Config, b bool) { c.Runner.LogOutput = !b }),
+	},
+	{
+		"FN_MAX_LOG_SIZE_BYTES", groupCalls, formBytes, "1048576",
+		"How much of what one call prints is logged and sent to syslog; the rest is dropped, with a line that says so. 0 is the default.", whole(func(c *Config, n int64) { c.Runner.MaxLogBytes = n }),
 	},
 	{
 		"FN_MAX_TOTAL_MEMORY_BYTES", groupCapacity, formBytes, "0",

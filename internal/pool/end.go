@@ -26,6 +26,63 @@ func (p *Pool) endLocked(inst *Instance, why string) {
 	p.wg.Go(func() { p.remove(inst) })
 }
 
+// End is how an instance ended.
+type End struct {
+	Why      string       // the pool ended it, or noticed that it had; "" if it lives on
+	ByItself bool         // its process ended before anybody asked it to
+	Exit     *driver.Exit // of the process, nil if that is not known
+}
+
+func (e End) String() string {
+	switch {
+	case e.Why == "":
+		return ""
+	case e.ByItself && e.Exit != nil:
+		return e.Exit.String()
+	}
+	return "ended by the server: " + e.Why
+}
+
+// Ended waits until nothing is left of the instance, or ctx ends, and says how
+// it ended, as far as that is known by then.
+func (inst *Instance) Ended(ctx context.Context) End {
+	select {
+	case <-inst.removed:
+	case <-ctx.Done():
+	}
+	inst.group.pool.mu.Lock()
+	defer inst.group.pool.mu.Unlock()
+	ending := End{Why: inst.why, ByItself: inst.byItself}
+	if inst.dead() {
+		ending.Exit = &inst.exit
+	}
+	return ending
+}
+
+// exitGrace is how long a process whose connection broke may take to end by
+// itself. Engines need a tenth of a second to notice.
+const exitGrace = time.Second
+
+// noteExit finds out whether the process ended by itself.
+func (p *Pool) noteExit(inst *Instance) {
+	p.mu.Lock()
+	lost := inst.lost
+	p.mu.Unlock()
+	if lost && inst.container != nil {
+		timer := time.NewTimer(exitGrace)
+		defer timer.Stop()
+		select {
+		case <-inst.exited:
+		case <-timer.C:
+		case <-p.ctx.Done():
+		}
+	}
+	byItself := inst.dead()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	inst.byItself = byItself
+}
+
 // Removal is tried again for ever: as long as the engine does not confirm it,
 // the container may be using its memory.
 const (
@@ -38,6 +95,7 @@ func (p *Pool) remove(inst *Instance) {
 	if inst.Session != nil {
 		_ = inst.Session.Close() // the peer is being killed
 	}
+	p.noteExit(inst)
 	p.removeContainer(inst)
 	if inst.Socket != nil {
 		_ = inst.Socket.Close() // only a descriptor
@@ -47,8 +105,8 @@ func (p *Pool) remove(inst *Instance) {
 			inst.log.Warn("cannot remove socket directory", slog.Any("error", err))
 		}
 	}
-	if inst.output != nil {
-		if err := inst.output.Close(); err != nil {
+	if inst.Output != nil {
+		if err := inst.Output.Close(); err != nil {
 			inst.log.Warn("cannot close the output", slog.Any("error", err))
 		}
 	}

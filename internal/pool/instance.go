@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -56,15 +55,17 @@ type Instance struct {
 	// Session is what Options.NewSession made, for the holder of the lease.
 	Session io.Closer
 
+	// Output is what Spec.Output made, nil if there is none.
+	Output Output
+
 	group     *group
 	container driver.Container
 	dir       SocketDir
-	output    OutputSink // nil: discarded
 	log       *slog.Logger
 	launch    Launch
 	exited    chan struct{} // closed when the process ended; exit is set before
 	exit      driver.Exit
-	removed   chan struct{} // closed when nothing is left; why is set before
+	removed   chan struct{} // closed when nothing is left
 
 	freezing chan struct{} // one slot, taken while the container is being frozen or thawed; before the pool's mutex
 	frozen   bool          // guarded by freezing: thawing is due before it can be used
@@ -73,27 +74,13 @@ type Instance struct {
 	state      State
 	stateSince time.Time
 	why        string // it ends, or has ended
+	lost       bool   // its connection broke
+	byItself   bool   // its process ended before anybody asked it to
 	calls      int    // leases so far
 	readySince time.Time
 	takenSince time.Time
 	restSince  time.Time
 	timer      *time.Timer // of the next thing to happen while it rests
-}
-
-// Ended says how the instance ended, when nothing of it is left or ctx ended,
-// whichever comes first. Reason is empty if it lives on.
-func (inst *Instance) Ended(ctx context.Context) (reason string, exit *driver.Exit) {
-	select {
-	case <-inst.removed:
-	case <-ctx.Done():
-	}
-	inst.group.pool.mu.Lock()
-	reason = inst.why
-	inst.group.pool.mu.Unlock()
-	if inst.dead() {
-		exit = &inst.exit
-	}
-	return reason, exit
 }
 
 // worn reports whether the instance has served as many calls, or lived as long,

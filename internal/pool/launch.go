@@ -20,17 +20,21 @@ type Spec struct {
 	Key         string      // equal keys mean interchangeable instances
 	AppID, FnID string      // whose share of the machine it uses
 	Revision    time.Time   // when the definition changed last; a newer one supersedes older ones
-	Container   driver.Spec // ID, SocketDir and Output are filled in per instance
+	Container   driver.Spec // ID, SocketDir, Stdout and Stderr are filled in per instance
 	Need        capacity.Amount
 	IdleTimeout time.Duration
 	Scale       model.Scale
 
-	// Output, if set, makes the sink of one instance's output.
-	Output func(instanceID string) OutputSink
+	// Output, if set, makes what receives one instance's output.
+	Output func(instanceID string) Output
 }
 
-// OutputSink receives an instance's output and is closed when it ended.
-type OutputSink = io.WriteCloser
+// Output receives what an instance prints and is closed when it ended.
+type Output interface {
+	Stdout() io.Writer
+	Stderr() io.Writer
+	Close() error
+}
 
 // Sockets makes a socket directory; see package sockdir.
 type Sockets func() (SocketDir, error)
@@ -94,7 +98,7 @@ func (p *Pool) launchLocked(g *group) {
 		p.observer.Launched(g.spec, inst.launch, err)
 		if err != nil {
 			inst.log.Warn("launch failed", slog.String("image", g.spec.Container.Image), slog.Any("error", err))
-			p.launchFailedLocked(g, began, err)
+			p.launchFailedLocked(g, began, &LaunchError{err: launchError(err), Instance: inst})
 			p.endLocked(inst, "launch failed")
 			p.fillLocked()
 			return
@@ -119,7 +123,7 @@ func (p *Pool) launchFailedLocked(g *group, began time.Time, err error) {
 	}
 	p.backOffLocked(g)
 	if g.hasNone() {
-		g.failBefore(began, func() error { return launchError(err) })
+		g.failBefore(began, func() error { return err })
 	}
 }
 
@@ -155,8 +159,8 @@ func (p *Pool) start(inst *Instance) error {
 	container.ID = inst.ID
 	container.SocketDir = dir.EnginePath()
 	if spec.Output != nil {
-		inst.output = spec.Output(inst.ID)
-		container.Output = inst.output
+		inst.Output = spec.Output(inst.ID)
+		container.Stdout, container.Stderr = inst.Output.Stdout(), inst.Output.Stderr()
 	}
 	made, err := p.opts.Driver.Create(p.ctx, &container)
 	inst.launch.Create = lap(&began)
@@ -213,13 +217,22 @@ func (p *Pool) awaitSocket(inst *Instance) error {
 	}
 }
 
+// LaunchError says why an instance could not be launched.
+type LaunchError struct {
+	Instance *Instance // for what is left of it: how it ended and what it printed
+	err      error
+}
+
+func (e *LaunchError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause, with the kind that the caller is told.
+func (e *LaunchError) Unwrap() error { return e.err }
+
 // launchError turns what went wrong in a launch into what its caller is told.
 func launchError(err error) error {
 	switch {
 	case errors.Is(err, driver.ErrUnavailable), errors.Is(err, driver.ErrImageNotFound):
 		return notPlaced(fmt.Errorf("%w: %w", model.ErrServerBusy, err))
-	case errors.Is(err, driver.ErrSyslog):
-		return fmt.Errorf("%w: %w", model.ErrSyslogUnavailable, err)
 	}
 	return err
 }

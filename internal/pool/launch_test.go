@@ -24,7 +24,6 @@ func TestFailedLaunchTellsItsCallerWhy(t *testing.T) {
 		"engine gone, image": {func(e *engine) { e.imageErr = driver.ErrUnavailable }, model.ErrServerBusy},
 		"image vanished":     {func(e *engine) { e.createErr = always(driver.ErrImageNotFound) }, model.ErrServerBusy},
 		"engine's objection": {func(e *engine) { e.createErr = always(errBroken) }, errBroken},
-		"syslog":             {func(e *engine) { e.script.StartErr = driver.ErrSyslog }, model.ErrSyslogUnavailable},
 		"volumes":            {func(e *engine) { e.imageErr = driver.ErrImageVolume }, model.ErrImageVolume},
 		"pull timeout":       {func(e *engine) { e.imageErr = context.DeadlineExceeded }, model.ErrImagePullTimeout},
 		"pull":               {func(e *engine) { e.imageErr = &driver.PullError{Image: "a", Message: "no", Status: 404} }, model.ErrImagePullFailed},

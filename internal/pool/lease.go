@@ -28,6 +28,18 @@ func (l *Lease) Release() {
 	})
 }
 
+// Lost ends an instance whose connection broke, which is probably because its
+// process ended. That is given a moment to do so by itself, so that Ended can
+// tell how it did.
+func (l *Lease) Lost(why string) {
+	l.once.Do(func() {
+		l.pool.mu.Lock()
+		defer l.pool.mu.Unlock()
+		l.Instance.lost = true
+		l.pool.destroyLocked(l.Instance, why)
+	})
+}
+
 // Destroy ends the instance, for the reason given in the log.
 func (l *Lease) Destroy(why string) {
 	l.once.Do(func() {

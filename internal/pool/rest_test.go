@@ -1,6 +1,8 @@
 package pool
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,10 +200,59 @@ func TestKilledWhileBusyIsReportedWithItsExit(t *testing.T) {
 		p := newPool(t, e, nil)
 		lease := mustAcquire(t, p, fnSpec("a"))
 		e.Containers()[0].Kill(driver.Exit{Code: 137, OutOfMemory: true})
-		lease.Destroy("the connection broke")
-		reason, exit := lease.Ended(t.Context())
-		if reason != "the connection broke" || exit == nil || !exit.OutOfMemory {
-			t.Errorf("ended because %q, exit %v", reason, exit)
+		lease.Lost("the connection broke")
+		if ending := lease.Ended(t.Context()); !ending.ByItself || ending.Exit == nil || !ending.Exit.OutOfMemory {
+			t.Errorf("ended %+v", ending)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestEndingTellsACrashFromWhatThePoolDid(t *testing.T) {
+	for name, test := range map[string]struct {
+		end  func(*engine, *Lease)
+		want string
+		took time.Duration
+	}{
+		"given back":  {func(_ *engine, l *Lease) { l.Release() }, "", time.Minute},
+		"destroyed":   {func(_ *engine, l *Lease) { l.Destroy("it timed out") }, "ended by the server: it timed out", 0},
+		"crashed":     {func(e *engine, l *Lease) { e.killAll(); l.Lost("broken") }, "exit code 1", 0},
+		"still alive": {func(_ *engine, l *Lease) { l.Lost("broken") }, "ended by the server: broken", exitGrace},
+		"ends slowly": {func(e *engine, l *Lease) {
+			time.AfterFunc(exitGrace/2, e.killAll)
+			l.Lost("broken")
+		}, "exit code 1", exitGrace / 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newEngine()
+				p := newPool(t, e, nil)
+				lease := mustAcquire(t, p, fnSpec("a"))
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				began := time.Now()
+				test.end(e, lease)
+				if got := lease.Ended(ctx).String(); got != test.want && test.want != "" || time.Since(began) != test.took && test.took != time.Minute {
+					t.Errorf("after %v: %q", time.Since(began), got)
+				}
+				closePool(t, p, e)
+			})
+		})
+	}
+}
+
+func TestFailedLaunchShowsWhatIsLeftOfTheInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.script.Exit = &driver.Exit{Code: 139}
+		p := newPool(t, e, nil)
+		_, err := p.Acquire(t.Context(), fnSpec("a"))
+		launch, ok := errors.AsType[*LaunchError](err)
+		if !ok {
+			t.Fatalf("got %v", err)
+		}
+		if got := launch.Instance.Ended(t.Context()).String(); got != "signal 11 (segmentation fault)" {
+			t.Errorf("ended: %s", got)
 		}
 		closePool(t, p, e)
 	})

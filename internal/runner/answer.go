@@ -4,7 +4,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"time"
 
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
@@ -19,7 +18,7 @@ func (x *exchange) respond(answer *http.Response) (*invoke.Response, error) {
 		return nil, x.discard(answer, model.ErrFunctionResponseTooBig)
 	}
 	body := &answerBody{exchange: x, answer: answer, limit: limit}
-	response := &invoke.Response{Header: answer.Header, Body: body, ContentLength: answer.ContentLength, Timing: x.timing}
+	response := &invoke.Response{Header: answer.Header, Body: body, ContentLength: answer.ContentLength, Timing: &x.timing}
 	if !x.mustHold(answer) {
 		return response, nil
 	}
@@ -105,6 +104,7 @@ func (b *answerBody) Close() error {
 		return nil
 	}
 	b.err = http.ErrBodyReadAfterClose
+	b.exchange.over(model.ErrClientCanceled)
 	b.exchange.runner.inBackground(func() { _ = b.exchange.drain(b.answer) }) // nobody waits for it
 	return nil
 }
@@ -121,7 +121,7 @@ func (x *exchange) drain(answer *http.Response) error {
 
 // finish gives the instance back after a complete answer.
 func (x *exchange) finish(answer *http.Response) {
-	x.timing.Execution = time.Since(x.began)
+	x.over(nil)
 	if answer.Close || !x.sender.finished() {
 		x.session.disconnect() // it cannot carry another call
 	}

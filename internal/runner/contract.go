@@ -78,12 +78,7 @@ func (r *Runner) spec(call *invoke.Call) *pool.Spec {
 			Extensions: maps.Clone(call.Extensions),
 		},
 	}
-	if call.App.SyslogURL != nil {
-		spec.Container.Syslog = &driver.Syslog{Address: *call.App.SyslogURL, Tag: "app_id=" + fn.AppID + ",fn_id=" + fn.ID}
-	}
-	if r.opts.LogOutput {
-		spec.Output = r.outputOf(call)
-	}
+	spec.Output = r.outputOf(call)
 	return spec
 }
 

@@ -16,50 +16,69 @@ import (
 // exchange is one call's use of one instance.
 type exchange struct {
 	runner   *Runner
+	call     *invoke.Call
 	lease    *pool.Lease
 	session  *session
-	sender   *sender // nil: the whole request is sent
+	output   *console // nil: nobody wants it
+	turn     int      // of the call, in output
+	sender   *sender  // nil: the whole request is sent
+	admitted time.Time
 	began    time.Time
 	deadline time.Time
-	timing   *invoke.Timing
+	timing   invoke.Timing
+
+	started  bool // the request may be on its way
+	ended    bool // the exchange ended the instance
+	reported bool
 }
+
+// errRetry says that the instance died at rest and nothing was sent, so that
+// another one may serve the call.
+var errRetry = errors.New("the instance was dead")
 
 // dispatch sends the call to the leased instance and returns its answer. The
 // lease is its own from here on: whatever happens, it is released or destroyed.
+// It does not return errRetry if this is the last attempt.
 //
 // An instance survives a call that ended in an orderly way, also in a failure;
 // it is destroyed when it may still be busy with the call or its connection
 // broke.
-func (r *Runner) dispatch(ctx context.Context, call *invoke.Call, lease *pool.Lease, waited time.Duration) (*invoke.Response, error) {
+func (r *Runner) dispatch(ctx context.Context, call *invoke.Call, lease *pool.Lease, admitted time.Time, last bool) (*invoke.Response, error) {
 	x := &exchange{
-		runner: r, lease: lease, session: lease.Session.(*session), began: time.Now(),
-		timing: &invoke.Timing{Cold: lease.Cold, Wait: waited},
+		runner: r, call: call, lease: lease, session: lease.Session.(*session), admitted: admitted, began: time.Now(),
+		timing: invoke.Timing{Cold: lease.Cold},
+	}
+	x.timing.Queued = x.began.Sub(admitted)
+	if lease.Cold {
+		launch := lease.Launch
+		x.timing.Image, x.timing.Create, x.timing.Start, x.timing.Init = launch.Image, launch.Create, launch.Start, launch.Init
 	}
 	x.deadline = x.began.Add(time.Duration(call.Fn.Timeout) * time.Second)
-	if err := x.send(ctx, call); err != nil {
+	if err := x.send(ctx, last); err != nil {
 		return nil, err
 	}
 	answer, err := x.awaitHeader(ctx)
 	if err != nil {
 		return nil, err
 	}
+	x.timing.FirstByte = time.Since(x.began)
 	return x.judge(answer)
 }
 
 // send hands the request to the function, on a fresh connection if the kept
 // one turns out to be closed.
-func (x *exchange) send(ctx context.Context, call *invoke.Call) error {
+func (x *exchange) send(ctx context.Context, last bool) error {
 	for {
 		reused, err := x.session.connect(ctx, x.deadline)
+		if err != nil && !last {
+			x.lease.Lost("it does not accept connections")
+			return fmt.Errorf("%w: %w", errRetry, err)
+		}
+		x.start()
 		if err != nil {
-			x.lease.Destroy("it does not accept connections")
-			return err
+			return x.lost("it does not accept connections", err)
 		}
-		if call.OnStart != nil {
-			call.OnStart()
-			call.OnStart = nil
-		}
-		x.sender, err = x.session.send(call, x.deadline)
+		x.sender, err = x.session.send(x.call, x.deadline)
 		if err == nil {
 			return nil
 		}
@@ -67,9 +86,40 @@ func (x *exchange) send(ctx context.Context, call *invoke.Call) error {
 			x.session.disconnect()
 			continue
 		}
-		x.lease.Destroy("sending the request failed")
-		return errors.Join(x.failure(err), call.Body.Close())
+		return x.lost("sending the request failed", errors.Join(x.failure(err), x.call.Body.Close()))
 	}
+}
+
+// start notes that the call begins to run.
+func (x *exchange) start() {
+	if x.started {
+		return
+	}
+	x.started = true
+	x.runner.opts.Observer.Running(+1)
+	if output, ok := x.lease.Output.(*console); ok {
+		x.output, x.turn = output, output.begin(x.call.ID)
+	}
+	if x.call.OnStart != nil {
+		x.call.OnStart()
+		x.call.OnStart = nil
+	}
+}
+
+// lost ends the instance because its connection broke, and the call with err.
+func (x *exchange) lost(why string, err error) error {
+	x.ended = true
+	x.lease.Lost(why)
+	x.over(err)
+	return err
+}
+
+// destroy ends the instance, which works and must not, and the call with err.
+func (x *exchange) destroy(why string, err error) error {
+	x.ended = true
+	x.lease.Destroy(why)
+	x.over(err)
+	return err
 }
 
 // awaitHeader reads the header of the answer.
@@ -106,13 +156,22 @@ func (x *exchange) watchForHeader(ctx context.Context) (*http.Response, error) {
 	}
 	// The caller left.
 	<-interrupted
+	left := canceled(ctx)
 	if x.sender.finished() && (err == nil || errors.Is(err, errSilent)) {
+		x.over(left)
 		x.runner.inBackground(func() { x.finishAlone(answer) })
-		return nil, context.Cause(ctx)
+		return nil, left
 	}
 	x.session.disconnect()
-	x.lease.Destroy("the caller left in the middle of the exchange")
-	return nil, errors.Join(context.Cause(ctx), x.sender.stop())
+	return nil, x.destroy("the caller left in the middle of the exchange", errors.Join(left, x.sender.stop()))
+}
+
+// canceled says why a caller left.
+func canceled(ctx context.Context) error {
+	if cause := context.Cause(ctx); model.Describe(cause).Kind != model.ErrInternal {
+		return cause
+	}
+	return fmt.Errorf("%w: %w", model.ErrClientCanceled, context.Cause(ctx))
 }
 
 // finishAlone waits for a function whose caller left, so that its instance can
@@ -136,8 +195,10 @@ func (x *exchange) broken(err error) error {
 	if cause := x.sender.stop(); cause != nil {
 		failure = cause // the request ended first, the answer broke for that
 	}
-	x.lease.Destroy(failure.Error())
-	return failure
+	if errors.Is(failure, model.ErrFunctionResponse) {
+		return x.lost(failure.Error(), failure)
+	}
+	return x.destroy(failure.Error(), failure)
 }
 
 // failure says what an error on the connection means.
@@ -163,13 +224,13 @@ func (x *exchange) judge(answer *http.Response) (*invoke.Response, error) {
 	}
 	x.session.disconnect()
 	err := fmt.Errorf("%w: status %d", model.ErrFunctionInvalidResponse, answer.StatusCode)
-	x.lease.Destroy(err.Error())
-	return nil, errors.Join(err, x.sender.stop())
+	return nil, x.destroy(err.Error(), errors.Join(err, x.sender.stop()))
 }
 
 // discard reads an answer that nobody gets, so that the instance can serve the
 // next call, and returns why.
 func (x *exchange) discard(answer *http.Response, why error) error {
+	x.over(why)
 	if answer.ContentLength >= 0 && answer.ContentLength <= prefetchBytes {
 		return errors.Join(why, x.drain(answer))
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/internal/pool"
+	"github.com/tinefn/tine/internal/syslog"
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
 )
@@ -32,7 +33,11 @@ type Options struct {
 	Hostname string      // of the containers
 	Scale    model.Scale // of functions whose annotations say nothing else
 
-	LogOutput bool // write what functions print to the log, at debug level
+	Observer Observer // nil: none
+
+	LogOutput   bool        // write what functions print to the log, at debug level
+	MaxLogBytes int64       // of one call's output, in the log and to syslog; 0: DefaultMaxLogBytes
+	Syslog      *syslog.Hub // nil: apps' syslog URLs have no effect
 
 	MaxResponseBytes       int64 // of a response body; 0: no limit
 	MaxResponseHeaderBytes int64 // 0: DefaultMaxResponseHeaderBytes
@@ -60,6 +65,12 @@ func New(opts Options) *Runner {
 	if opts.MaxResponseHeaderBytes <= 0 {
 		opts.MaxResponseHeaderBytes = DefaultMaxResponseHeaderBytes
 	}
+	if opts.Observer == nil {
+		opts.Observer = blind{}
+	}
+	if opts.MaxLogBytes <= 0 {
+		opts.MaxLogBytes = DefaultMaxLogBytes
+	}
 	return &Runner{opts: opts}
 }
 
@@ -79,13 +90,16 @@ func (r *Runner) Invoke(ctx context.Context, call *invoke.Call) (*invoke.Respons
 	}
 	admitted := time.Now()
 	for attempt := 1; ; attempt++ {
+		r.opts.Observer.Queued(+1)
 		lease, err := r.opts.Pool.Acquire(ctx, spec)
+		r.opts.Observer.Queued(-1)
 		if err != nil {
+			r.neverStarted(call, admitted, err)
 			return nil, err
 		}
-		response, err := r.dispatch(ctx, call, lease, time.Since(admitted))
-		if errors.Is(err, errInstanceDead) && attempt < maxDeadInstances {
-			continue // it died at rest and nothing was sent
+		response, err := r.dispatch(ctx, call, lease, admitted, attempt == maxDeadInstances)
+		if errors.Is(err, errRetry) {
+			continue
 		}
 		return response, err
 	}
