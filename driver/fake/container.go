@@ -128,6 +128,9 @@ func orDiscard(w io.Writer) io.Writer {
 
 // sleep is time passing in the process. False means that it was killed.
 func (c *Container) sleep(d time.Duration) bool {
+	if d <= 0 {
+		return c.process.Err() == nil
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -184,6 +184,9 @@ func (e *Engine) pause(ctx context.Context, op Op, d time.Duration) error {
 	e.mu.Lock()
 	down := e.down
 	e.mu.Unlock()
+	if d <= 0 {
+		return nil
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"errors"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -212,6 +213,89 @@ func TestManyCallsOnASmallMachineAreAllServed(t *testing.T) {
 		wg.Wait()
 		if most := e.MaxLive(); most > 4 {
 			t.Errorf("%d containers at a time on a machine for 4", most)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestStuckRemovalDoesNotPreventEviction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.script.RemoveFailures = 1000
+		p := newPool(t, e, nil)
+		mustAcquire(t, p, fnSpec("stuck")).Destroy("for the test")
+		for i := range 3 {
+			spec := fnSpec("idle" + string(rune('0'+i)))
+			spec.IdleTimeout = time.Hour
+			mustAcquire(t, p, spec).Release()
+		}
+		began := time.Now()
+		mustAcquire(t, p, fnSpec("new")).Release()
+		if took := time.Since(began); took > 2*startDelay {
+			t.Errorf("served after %v", took)
+		}
+		if err := p.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		_ = e.Close(t.Context())
+	})
+}
+
+func TestInstancesThatAreBeingRemovedCountAgainstTheMaximum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.script.RemoveDelay = 3 * time.Second
+		p := newPool(t, e, nil)
+		for range 4 {
+			mustAcquire(t, p, scaled("a", model.Scale{MaxInstances: 1, MaxCalls: 1})).Release()
+		}
+		if e.MaxLive() > 1 {
+			t.Errorf("%d containers at a time", e.MaxLive())
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestFailFastRefusesAtOnceWhatNoLaunchCanServe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, func(o *Options) { o.FailFast = true })
+		spec := scaled("a", model.Scale{MaxInstances: 1})
+		held := mustAcquire(t, p, spec)
+		began := time.Now()
+		if _, err := p.Acquire(t.Context(), spec); !errors.Is(err, model.ErrServerBusy) || time.Since(began) > 0 {
+			t.Errorf("all instances busy: %v after %v", err, time.Since(began))
+		}
+		held.Release()
+		e.createErr = always(errBroken)
+		if _, err := p.Acquire(t.Context(), fnSpec("b")); !errors.Is(err, errBroken) {
+			t.Errorf("got %v", err)
+		}
+		began = time.Now()
+		if _, err := p.Acquire(t.Context(), fnSpec("b")); !errors.Is(err, model.ErrServerBusy) || time.Since(began) > 0 || model.RetryAfter(err) != firstBackoff {
+			t.Errorf("after a failed launch: %v after %v, again in %v", err, time.Since(began), model.RetryAfter(err))
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestThousandsOfFunctionsDoNotSlowEachOtherDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.script.SocketDelay = time.Millisecond
+		p := newPool(t, e, func(o *Options) { o.Total.MemoryBytes = 100 * mib; o.QueueTimeout = 10 * time.Minute })
+		var wg sync.WaitGroup
+		for i := range 2000 {
+			wg.Go(func() {
+				lease := mustAcquire(t, p, fnSpec("fn"+strconv.Itoa(i)))
+				time.Sleep(10 * time.Millisecond)
+				lease.Release()
+			})
+		}
+		began := time.Now()
+		wg.Wait()
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("all were served after %v", took)
 		}
 		closePool(t, p, e)
 	})

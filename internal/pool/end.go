@@ -21,7 +21,9 @@ func (p *Pool) endLocked(inst *Instance, why string) {
 		inst.timer.Stop()
 	}
 	delete(inst.group.all, inst)
+	inst.group.ending++
 	p.returnLocked(inst.group)
+	inst.group.update()
 	inst.log.Debug("instance ends", slog.String("reason", why), slog.Int("calls", inst.calls))
 	p.wg.Go(func() { p.remove(inst) })
 }
@@ -39,6 +41,8 @@ func (e End) String() string {
 		return ""
 	case e.ByItself && e.Exit != nil:
 		return e.Exit.String()
+	case e.ByItself:
+		return "the container vanished"
 	}
 	return "ended by the server: " + e.Why
 }
@@ -54,7 +58,7 @@ func (inst *Instance) Ended(ctx context.Context) End {
 	defer inst.group.pool.mu.Unlock()
 	ending := End{Why: inst.why, ByItself: inst.byItself}
 	if inst.dead() {
-		ending.Exit = &inst.exit
+		ending.Exit = inst.exit
 	}
 	return ending
 }
@@ -113,7 +117,9 @@ func (p *Pool) remove(inst *Instance) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	close(inst.removed)
-	p.freeLocked(inst.group)
+	p.freeLocked(inst)
+	inst.group.ending--
+	inst.group.update()
 	p.dropIfUnusedLocked(inst.group)
 	p.fillLocked()
 }
@@ -129,10 +135,23 @@ func (p *Pool) removeContainer(inst *Instance) {
 		if err == nil || errors.Is(err, driver.ErrGone) {
 			return
 		}
+		p.overdue(inst)
 		inst.log.Warn("cannot remove container", slog.Any("error", err), slog.Duration("retry_in", wait))
 		if !p.pause(wait) {
 			return // the driver's Close is the last to try
 		}
+	}
+}
+
+// overdue takes what a container holds, which the engine failed to remove, out
+// of what is expected to come back soon, so that nobody waits for it.
+func (p *Pool) overdue(inst *Instance) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !inst.overdue {
+		inst.overdue = true
+		p.returning = lessOf(p.returning, inst.group.spec.Need)
+		p.fillLocked()
 	}
 }
 
@@ -156,9 +175,12 @@ func (p *Pool) monitor(inst *Instance) {
 		if p.ctx.Err() != nil {
 			return
 		}
-		if err == nil || errors.Is(err, driver.ErrGone) {
-			inst.exit = exit
+		if err == nil {
+			inst.exit = &exit
 			break
+		}
+		if errors.Is(err, driver.ErrGone) {
+			break // somebody removed it
 		}
 		// The engine went away; the container may well live on.
 		inst.log.Warn("lost sight of container", slog.Any("error", err), slog.Duration("retry_in", wait))
@@ -170,6 +192,9 @@ func (p *Pool) monitor(inst *Instance) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if inst.state.resting() {
+		if inst.calls == 0 && time.Since(inst.readySince) < provenAge {
+			p.backOffLocked(inst.group, inst.readySince) // it listened and ended: so would the next one
+		}
 		inst.log.Info("instance's process ended at rest", slog.Any("exit", inst.exit))
 		inst.group.removeIdle(inst)
 		p.endLocked(inst, "its process ended")

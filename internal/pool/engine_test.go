@@ -67,6 +67,9 @@ func (e *engine) scriptOf(n int, _ *driver.Spec) fake.Script {
 }
 
 func (e *engine) ensureImage(ctx context.Context, _ string) error {
+	if e.imageDelay == 0 {
+		return e.imageErr
+	}
 	select {
 	case <-time.After(e.imageDelay):
 		return e.imageErr
@@ -141,7 +144,8 @@ func closePool(t *testing.T, p *Pool, e *engine) {
 	if used := p.Stats().Used; used != (capacity.Amount{}) {
 		t.Errorf("%+v still reserved", used)
 	}
-	if len(p.groups) != 0 || len(p.hungry) != 0 || len(p.apps) != 0 || len(p.fns) != 0 || p.returning != (capacity.Amount{}) || p.busy != 0 {
+	if len(p.groups) != 0 || len(p.hungry) != 0 || len(p.apps) != 0 || len(p.fns) != 0 ||
+		p.returning != (capacity.Amount{}) || p.resting != (capacity.Amount{}) || len(p.stocked.groups) != 0 || p.busy != 0 {
 		t.Errorf("left: %d groups, %d hungry, returning %+v, busy %d", len(p.groups), len(p.hungry), p.returning, p.busy)
 	}
 	if err := e.Close(context.WithoutCancel(t.Context())); err != nil {

@@ -2,11 +2,7 @@ package pool
 
 import (
 	"container/list"
-	"fmt"
-	"slices"
 	"time"
-
-	"github.com/tinefn/tine/model"
 )
 
 // group is what the pool has for one launch spec: instances and waiters. All
@@ -15,12 +11,13 @@ type group struct {
 	pool     *Pool
 	spec     *Spec
 	app, fn  *share
-	revision time.Time // the newest that callers came with
+	revision Revision // the newest that callers came with
 
-	// superseded says that callers came with a newer definition of the function:
-	// instances end as soon as nobody waits for one.
+	// superseded says that there is a newer definition of the function, or none
+	// any more: instances end as soon as nobody waits for one.
 	superseded bool
-	stock      int // how many instances it keeps at least; see stock.go
+	kept       bool // it is to have its minimum of instances, called or not
+	stock      int  // how many that are; see stock.go
 
 	idle    []*Instance // idle or frozen; last in, first out, so that surplus ones age
 	all     map[*Instance]struct{}
@@ -30,28 +27,17 @@ type group struct {
 	watched    bool        // queueTimer is set
 
 	launching  int  // launches that hold capacity and are not ready yet
+	ending     int  // instances that are being removed
 	imageReady bool // the image was local when last looked for
 	preparing  bool // it is being looked for
 	imageTook  time.Duration
 
-	failures  int       // launches or image look-ups failed in a row
-	notBefore time.Time // no further one before, after such a failure
+	failures  int         // launches or image look-ups failed in a row
+	notBefore time.Time   // no further one before, after such a failure
+	retry     *time.Timer // of the end of that pause; nil: there was none
 
 	holdTime   average // how long callers hold an instance
 	launchTime average // what a launch costs
-}
-
-// waiter is a caller in line. served holds one value at most.
-type waiter struct {
-	since  time.Time
-	served chan grant
-	elem   *list.Element // nil when no longer in line
-}
-
-// grant is what a waiter gets: an instance that it holds already, or an error.
-type grant struct {
-	inst *Instance
-	err  error
 }
 
 // groupLocked returns the group of a spec. The first caller with a newer
@@ -64,36 +50,36 @@ func (p *Pool) groupLocked(spec *Spec) *group {
 		g.app.join(g)
 		g.fn.join(g)
 		p.groups[spec.Key] = g
-		if spec.Scale.MinInstances > 0 {
-			p.stocked = append(p.stocked, g)
-		}
 		p.supersedeLocked(g)
-	} else if spec.Revision.After(g.revision) {
+	} else if g.revision.Older(spec.Revision) {
 		g.revision = spec.Revision
 		p.supersedeLocked(g)
 	}
 	return g
 }
 
-// supersedeLocked retires the function's groups that are older than g, or g
-// itself if it is not the newest.
+// supersedeLocked retires the function's groups that are older than another
+// one. It is called when g is new or has become newer.
 func (p *Pool) supersedeLocked(g *group) {
-	newest := g.revision
-	for other := range g.fn.groups {
-		if other.revision.After(newest) {
-			newest = other.revision
-		}
+	if len(g.fn.groups) == 1 {
+		g.superseded = false
+		return
 	}
 	for other := range g.fn.groups {
-		other.superseded = other.revision.Before(newest)
+		other.superseded = false
+		for newer := range g.fn.groups {
+			other.superseded = other.superseded || other.revision.Older(newer.revision)
+		}
 		if other.superseded {
 			p.endIdleLocked(other, "its definition changed")
 		}
+	}
+	p.shareStockLocked()
+	for other := range g.fn.groups {
 		if other != g {
 			p.dropIfUnusedLocked(other)
 		}
 	}
-	p.shareStockLocked()
 }
 
 func (p *Pool) endIdleLocked(g *group, why string) {
@@ -105,20 +91,20 @@ func (p *Pool) endIdleLocked(g *group, why string) {
 // dropIfUnusedLocked forgets a group that nothing refers to, unless its last
 // failure still bars launches.
 func (p *Pool) dropIfUnusedLocked(g *group) {
-	if len(g.all) > 0 || g.launching > 0 || g.waiters.Len() > 0 || g.preparing || g.wantedStock() > 0 ||
-		!p.closed && time.Now().Before(g.notBefore) || p.groups[g.spec.Key] != g {
+	if len(g.all) > 0 || g.launching > 0 || g.ending > 0 || g.waiters.Len() > 0 || g.preparing || g.wantedStock() > 0 ||
+		!p.closed && g.barred(time.Now()) || p.groups[g.spec.Key] != g {
 		return
 	}
-	if g.queueTimer != nil {
-		g.queueTimer.Stop()
+	for _, timer := range []*time.Timer{g.queueTimer, g.retry} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
 	delete(p.groups, g.spec.Key)
 	delete(p.hungry, g)
 	p.apps.leave(g.spec.AppID, g)
 	p.fns.leave(g.spec.FnID, g)
-	if i := slices.Index(p.stocked, g); i >= 0 {
-		p.stocked = slices.Delete(p.stocked, i, i+1)
-	}
+	p.unstockLocked(g)
 }
 
 func (g *group) popIdle() *Instance {
@@ -129,92 +115,17 @@ func (g *group) popIdle() *Instance {
 	inst := g.idle[n-1]
 	g.idle[n-1] = nil
 	g.idle = g.idle[:n-1]
+	g.pool.resting = lessOf(g.pool.resting, g.spec.Need)
 	return inst
 }
 
-func (g *group) enqueue(now time.Time) *waiter {
-	w := &waiter{since: now, served: make(chan grant, 1)}
-	w.elem = g.waiters.PushBack(w)
-	g.updateHunger()
-	return w
-}
-
-// watchQueueLocked sees to it that nobody waits longer than the queue's timeout.
-// All wait equally long, so that of the oldest is the next to expire, and one
-// timer does for all. It is not stopped when the line gets empty, so that a busy
-// function does not pay for it with each call.
-func (p *Pool) watchQueueLocked(g *group) {
-	if p.opts.QueueTimeout <= 0 || g.watched {
-		return
-	}
-	left := time.Until(g.waiters.Front().Value.(*waiter).since.Add(p.opts.QueueTimeout))
-	g.watched = true
-	if g.queueTimer == nil {
-		g.queueTimer = time.AfterFunc(left, func() { p.onQueueTimer(g) })
-	} else {
-		g.queueTimer.Reset(left)
-	}
-}
-
-// onQueueTimer refuses those who have waited too long.
-func (p *Pool) onQueueTimer(g *group) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	g.watched = false
-	g.failBefore(time.Now().Add(-p.opts.QueueTimeout), func() error {
-		return p.busyLocked(g, fmt.Errorf("no instance of function %s became free within %v: %w", g.spec.FnID, p.opts.QueueTimeout, model.ErrServerBusy))
-	})
-	if g.waiters.Len() > 0 {
-		p.watchQueueLocked(g)
-	}
-	p.dropIfUnusedLocked(g)
-}
-
-// leave takes a waiter out of line; false means that it was served.
-func (g *group) leave(w *waiter) bool {
-	if w.elem == nil {
-		return false
-	}
-	g.waiters.Remove(w.elem)
-	w.elem = nil
-	g.updateHunger()
-	return true
-}
-
-// updateHunger keeps the list of groups that may want a launch.
-func (g *group) updateHunger() {
-	if g.waiters.Len() > 0 || g.stock > 0 {
+// update keeps the list of groups that want a launch. It is called when
+// something changed that wanted depends on.
+func (g *group) update() {
+	if g.wanted() > 0 {
 		g.pool.hungry[g] = struct{}{}
 	} else {
 		delete(g.pool.hungry, g)
-	}
-}
-
-// serve gives the oldest waiter what it waits for; false means nobody waits.
-func (g *group) serve(what grant) bool {
-	front := g.waiters.Front()
-	if front == nil {
-		return false
-	}
-	w := front.Value.(*waiter)
-	g.leave(w)
-	w.served <- what
-	return true
-}
-
-// failBefore fails all waiters that were in line at the given time.
-func (g *group) failBefore(when time.Time, why func() error) {
-	for front := g.waiters.Front(); front != nil && !front.Value.(*waiter).since.After(when); front = g.waiters.Front() {
-		g.serve(grant{err: why()})
-	}
-}
-
-// failSurplus fails the waiters that no launch is under way for, newest first.
-func (g *group) failSurplus(err error) {
-	for g.waiters.Len() > g.launching {
-		w := g.waiters.Back().Value.(*waiter)
-		g.leave(w)
-		w.served <- grant{err: err}
 	}
 }
 
@@ -228,7 +139,7 @@ func (g *group) count() int { return len(g.all) + g.launching }
 func (g *group) wanted() int {
 	want := max(g.waiters.Len()-g.launching, g.stock-g.count())
 	if limit := g.spec.Scale.MaxInstances; limit > 0 {
-		want = min(want, limit-g.count())
+		want = min(want, limit-g.count()-g.ending)
 	}
 	if g.failures > 0 {
 		want = min(want, 1-g.launching)
@@ -241,12 +152,6 @@ func (g *group) hasNone() bool { return g.count() == 0 }
 
 // spare reports whether the function could lose an idle instance.
 func (g *group) spare() bool { return len(g.all) > g.stock }
-
-// waitTime estimates how long a caller who came now would wait; 0 means that
-// nothing is known.
-func (g *group) waitTime() time.Duration {
-	return g.holdTime.value * time.Duration(g.waiters.Len()+1) / time.Duration(max(1, len(g.all)))
-}
 
 // average is a moving average in which the last eight values or so count.
 type average struct{ value time.Duration }

@@ -64,7 +64,7 @@ type Instance struct {
 	log       *slog.Logger
 	launch    Launch
 	exited    chan struct{} // closed when the process ended; exit is set before
-	exit      driver.Exit
+	exit      *driver.Exit  // nil: nobody knows
 	removed   chan struct{} // closed when nothing is left
 
 	freezing chan struct{} // one slot, taken while the container is being frozen or thawed; before the pool's mutex
@@ -75,6 +75,7 @@ type Instance struct {
 	stateSince time.Time
 	why        string // it ends, or has ended
 	lost       bool   // its connection broke
+	overdue    bool   // the engine failed to remove it
 	byItself   bool   // its process ended before anybody asked it to
 	calls      int    // leases so far
 	readySince time.Time

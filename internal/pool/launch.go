@@ -19,7 +19,7 @@ import (
 type Spec struct {
 	Key         string      // equal keys mean interchangeable instances
 	AppID, FnID string      // whose share of the machine it uses
-	Revision    time.Time   // when the definition changed last; a newer one supersedes older ones
+	Revision    Revision    // of the definition
 	Container   driver.Spec // ID, SocketDir, Stdout and Stderr are filled in per instance
 	Need        capacity.Amount
 	IdleTimeout time.Duration
@@ -27,6 +27,16 @@ type Spec struct {
 
 	// Output, if set, makes what receives one instance's output.
 	Output func(instanceID string) Output
+}
+
+// Revision says when a definition was changed: its two parts, the app and the
+// function, change on their own.
+type Revision struct{ App, Fn time.Time }
+
+// Older reports whether a definition is an earlier state of that of other. Of
+// two with a newer part each, neither is.
+func (r Revision) Older(other Revision) bool {
+	return !r.App.After(other.App) && !r.Fn.After(other.Fn) && (r.App.Before(other.App) || r.Fn.Before(other.Fn))
 }
 
 // Output receives what an instance prints and is closed when it ended.
@@ -47,15 +57,6 @@ type SocketDir interface {
 	Remove() error
 }
 
-// Launches that fail are not repeated at once: the engine is left in peace.
-// Where other instances can serve the waiters the pause may grow longer than
-// where callers wait for nothing but the next attempt.
-const (
-	firstLaunchBackoff = 100 * time.Millisecond
-	lastLaunchBackoff  = 10 * time.Second
-	lastLonelyBackoff  = time.Second
-)
-
 // prepareLocked makes sure of the image before any capacity is reserved, once
 // per group: a pull may take minutes.
 func (p *Pool) prepareLocked(g *group) {
@@ -69,8 +70,10 @@ func (p *Pool) prepareLocked(g *group) {
 		if err != nil {
 			p.log.Warn("image is not available", slog.String("fn_id", g.spec.FnID), slog.String("image", g.spec.Container.Image), slog.Any("error", err))
 			p.observer.Launched(g.spec, Launch{Image: time.Since(began)}, err)
-			p.backOffLocked(g)
-			g.failBefore(began, func() error { return imageError(err) })
+			p.backOffLocked(g, began)
+			if g.hasNone() {
+				g.failBefore(began, func() error { return imageError(err) })
+			}
 		} else {
 			g.imageReady = true
 			g.imageTook = time.Since(began)
@@ -83,6 +86,7 @@ func (p *Pool) prepareLocked(g *group) {
 // launchLocked starts one instance for g. Its capacity is reserved already.
 func (p *Pool) launchLocked(g *group) {
 	g.launching++
+	g.update()
 	began := time.Now()
 	inst := &Instance{
 		ID: model.NewID(), group: g, stateSince: began,
@@ -95,6 +99,7 @@ func (p *Pool) launchLocked(g *group) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		g.launching--
+		g.update()
 		p.observer.Launched(g.spec, inst.launch, err)
 		if err != nil {
 			inst.log.Warn("launch failed", slog.String("image", g.spec.Container.Image), slog.Any("error", err))
@@ -104,9 +109,12 @@ func (p *Pool) launchLocked(g *group) {
 			return
 		}
 		inst.log.Debug("instance ready", slog.Duration("took", time.Since(began)))
-		g.failures, g.notBefore = 0, time.Time{}
+		if g.waiters.Len() > 0 {
+			g.provenLocked()
+		}
 		g.launchTime.add(time.Since(began))
 		g.all[inst] = struct{}{}
+		g.update()
 		inst.readySince = time.Now()
 		inst.setState(Busy) // as if its launcher held it
 		p.busy++
@@ -121,28 +129,10 @@ func (p *Pool) launchFailedLocked(g *group, began time.Time, err error) {
 	if errors.Is(err, driver.ErrImageNotFound) {
 		g.imageReady = false
 	}
-	p.backOffLocked(g)
+	p.backOffLocked(g, began)
 	if g.hasNone() {
 		g.failBefore(began, func() error { return err })
 	}
-}
-
-// backOffLocked bars launches for g for a while.
-func (p *Pool) backOffLocked(g *group) {
-	longest := lastLaunchBackoff
-	if g.hasNone() {
-		longest = lastLonelyBackoff
-	}
-	backoff := min(firstLaunchBackoff<<min(g.failures, 10), longest)
-	g.failures++
-	g.notBefore = time.Now().Add(backoff)
-	p.wg.Go(func() {
-		p.pause(backoff)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.fillLocked()
-		p.dropIfUnusedLocked(g)
-	})
 }
 
 // start makes and starts the container and waits until it listens. On an

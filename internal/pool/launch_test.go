@@ -205,3 +205,50 @@ func TestLaunchGoesOnWhenItsCallerLeaves(t *testing.T) {
 		closePool(t, p, e)
 	})
 }
+
+func TestImageErrorLeavesWaitersToLiveInstances(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.createErr = func(n int) error {
+			if n > 1 {
+				return driver.ErrImageNotFound
+			}
+			return nil
+		}
+		p := newPool(t, e, nil)
+		held := mustAcquire(t, p, fnSpec("a"))
+		e.imageErr = driver.ErrUnavailable
+		var wg sync.WaitGroup
+		wg.Go(func() { mustAcquire(t, p, fnSpec("a")).Release() })
+		time.Sleep(3 * time.Second)
+		held.Release()
+		wg.Wait()
+		closePool(t, p, e)
+	})
+}
+
+func TestLaunchesThatFailTogetherCountAsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.createErr = func(n int) error {
+			if n > 1 && n <= 9 {
+				return errBroken
+			}
+			return nil
+		}
+		p := newPool(t, e, func(o *Options) { o.Total.MemoryBytes = 16 * mib })
+		held := mustAcquire(t, p, fnSpec("a"))
+		e.script.CreateDelay = 100 * time.Millisecond
+		began := time.Now()
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() { mustAcquire(t, p, fnSpec("a")).Release() })
+		}
+		wg.Wait()
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("the next launch came after %v", took)
+		}
+		held.Release()
+		closePool(t, p, e)
+	})
+}

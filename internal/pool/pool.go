@@ -80,14 +80,21 @@ type Pool struct {
 
 	mu        sync.Mutex // guards the rest, all groups and all instances' states
 	groups    map[string]*group
-	hungry    map[*group]struct{} // groups with waiters or a stock to keep
-	stocked   []*group            // groups that want a stock, in order of arrival
+	hungry    map[*group]struct{} // groups that want a launch
+	stocked   stocks
 	apps, fns shares
 	ledger    *capacity.Ledger
-	returning capacity.Amount // reserved by instances that are being removed
+	returning capacity.Amount // reserved by instances that are being removed, and soon will be
+	resting   capacity.Amount // reserved by resting instances
 	busy      int             // instances that callers hold
 	drained   chan struct{}   // closed when the pool is closed and busy is 0
 	closed    bool
+	sealed    bool          // Close waits for what runs, so that nothing may begin
+	done      chan struct{} // closed when Close has ended
+
+	look         *time.Timer // lets fillLocked run
+	lookAt       time.Time   // when; zero: not at all
+	noLookBefore time.Time   // for each call; see fillSoonLocked
 }
 
 // errClosed is the cause that ends what still runs when the pool closes.
@@ -112,7 +119,7 @@ func New(opts Options) *Pool {
 		opts: opts, log: opts.Logger, observer: opts.Observer, ctx: ctx, cancel: cancel,
 		freezes: opts.FreezeAfter >= 0 && opts.Driver.Capabilities().Freeze,
 		groups:  map[string]*group{}, hungry: map[*group]struct{}{}, apps: shares{}, fns: shares{},
-		ledger: capacity.NewLedger(opts.Total), drained: make(chan struct{}),
+		ledger: capacity.NewLedger(opts.Total), drained: make(chan struct{}), done: make(chan struct{}),
 	}
 }
 
@@ -136,10 +143,10 @@ func (p *Pool) Acquire(ctx context.Context, spec *Spec) (*Lease, error) {
 		if err != nil || !frozen {
 			return lease, err
 		}
-		if err := p.thaw(lease.Instance); err == nil {
-			return lease, nil
+		thawed, err := p.thawFor(ctx, lease)
+		if err != nil || thawed {
+			return lease, err
 		}
-		lease.Destroy("it could not be thawed") // another one serves the caller
 	}
 }
 
@@ -163,7 +170,9 @@ func (p *Pool) acquire(ctx context.Context, spec *Spec) (lease *Lease, frozen bo
 	}
 	w := g.enqueue(time.Now())
 	p.watchQueueLocked(g)
-	p.fillLocked()
+	p.retryForCallersLocked(g)
+	p.fillSoonLocked()
+	p.refuseAtOnceLocked(g)
 	p.mu.Unlock()
 	lease, err = p.await(ctx, g, w)
 	p.observer.Waited(spec, time.Since(w.since), err)
@@ -186,8 +195,31 @@ func (p *Pool) await(ctx context.Context, g *group, w *waiter) (*Lease, error) {
 		}
 		return nil, context.Cause(ctx)
 	}
+	p.fillSoonLocked() // what it waited for may be enough for others
 	p.dropIfUnusedLocked(g)
 	return nil, context.Cause(ctx)
+}
+
+// refuseAtOnceLocked refuses callers that no launch can be made for now, if
+// they are not to wait for that.
+func (p *Pool) refuseAtOnceLocked(g *group) {
+	if !p.opts.FailFast || !g.callersLack() || g.preparing {
+		return
+	}
+	barred := time.Until(g.notBefore)
+	switch {
+	case barred > 0 && !g.hasNone(): // other instances may serve them soon
+		return
+	case barred > 0:
+		g.failSurplus(func() error {
+			return notPlaced(model.WithRetryAfter(fmt.Errorf("launches of function %s failed: %w", g.spec.FnID, model.ErrServerBusy), barred))
+		})
+	case g.wanted() <= 0:
+		g.failSurplus(func() error {
+			return p.busyLocked(g, fmt.Errorf("function %s has all of its instances: %w", g.spec.FnID, model.ErrServerBusy))
+		})
+	}
+	p.dropIfUnusedLocked(g)
 }
 
 // accept takes what a waiter was served, unless its caller has left meanwhile.
@@ -220,6 +252,9 @@ func (p *Pool) putBackLocked(inst *Instance) {
 	if inst.calls > 0 {
 		g.holdTime.add(time.Since(inst.takenSince))
 	}
+	if inst.calls > 0 && !inst.dead() {
+		g.provenLocked()
+	}
 	switch {
 	case inst.dead():
 		p.endLocked(inst, "its process ended")
@@ -238,7 +273,7 @@ func (p *Pool) putBackLocked(inst *Instance) {
 	default:
 		p.restLocked(inst)
 	}
-	p.fillLocked()
+	p.fillSoonLocked()
 }
 
 // destroyLocked takes an instance from its holder and ends it.
@@ -261,25 +296,14 @@ func (p *Pool) checkDrainedLocked() {
 
 // Close refuses new callers, ends idle instances, waits until callers have
 // given theirs back or ctx ends, ends the rest, and waits until everything is
-// removed, for which engine deadlines set the limit.
+// removed, for which engine deadlines set the limit. Whoever calls it again
+// waits for the first.
 func (p *Pool) Close(ctx context.Context) error {
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
+	if !p.beginClosing() {
+		<-p.done
 		return nil
 	}
-	p.closed = true
-	p.shareStockLocked()
-	for _, g := range p.groups {
-		for g.serve(grant{err: notPlaced(errClosed)}) {
-		}
-		p.endIdleLocked(g, "the server shuts down")
-		g.notBefore = time.Time{}
-		p.dropIfUnusedLocked(g)
-	}
-	p.checkDrainedLocked()
-	p.mu.Unlock()
-
+	defer close(p.done)
 	var err error
 	select {
 	case <-p.drained:
@@ -293,9 +317,45 @@ func (p *Pool) Close(ctx context.Context) error {
 			p.endLocked(inst, "the server shuts down")
 		}
 	}
+	p.sealed = true
 	p.mu.Unlock()
 	p.wg.Wait()
 	return err
+}
+
+// beginClosing turns everybody away who waits and ends what rests. False means
+// that the pool is closed already.
+func (p *Pool) beginClosing() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.closed = true
+	if p.look != nil {
+		p.look.Stop()
+	}
+	p.shareStockLocked()
+	for _, g := range p.groups {
+		for g.serve(grant{err: notPlaced(errClosed)}) {
+		}
+		p.endIdleLocked(g, "the server shuts down")
+		p.dropIfUnusedLocked(g)
+	}
+	p.checkDrainedLocked()
+	return true
+}
+
+// spawn runs f on a goroutine that Close waits for; false means that it is too
+// late for that.
+func (p *Pool) spawn(f func()) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sealed {
+		return false
+	}
+	p.wg.Go(f)
+	return true
 }
 
 // busyLocked makes err one that says that the call may be tried again, and

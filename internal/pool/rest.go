@@ -19,6 +19,7 @@ func (p *Pool) restLocked(inst *Instance) {
 	inst.setState(Idle)
 	inst.restSince = inst.stateSince
 	inst.group.idle = append(inst.group.idle, inst)
+	p.resting = sum(p.resting, inst.group.spec.Need)
 	p.setTimerLocked(inst)
 }
 
@@ -29,6 +30,9 @@ func (p *Pool) setTimerLocked(inst *Instance) {
 	next := p.restLeft(inst)
 	if inst.state == Idle && p.freezes {
 		next = min(next, time.Until(inst.stateSince.Add(p.opts.FreezeAfter)))
+	}
+	if inst.group.failures > 0 {
+		next = min(next, time.Until(inst.readySince.Add(provenAge)))
 	}
 	next = max(next, 0)
 	if inst.timer == nil {
@@ -55,6 +59,10 @@ func (p *Pool) onTimer(inst *Instance) {
 		return
 	}
 	g := inst.group
+	if g.failures > 0 && time.Since(inst.readySince) >= provenAge {
+		g.provenLocked()
+		p.fillLocked()
+	}
 	switch {
 	case inst.tooOld():
 		p.endRestingLocked(inst, "maximum age")
@@ -80,6 +88,7 @@ func (p *Pool) endRestingLocked(inst *Instance, why string) {
 func (g *group) removeIdle(inst *Instance) {
 	if i := slices.Index(g.idle, inst); i >= 0 {
 		g.idle = slices.Delete(g.idle, i, i+1)
+		g.pool.resting = lessOf(g.pool.resting, g.spec.Need)
 	}
 }
 
@@ -89,9 +98,9 @@ func (p *Pool) freeze(inst *Instance) {
 	inst.freezing <- struct{}{}
 	defer func() { <-inst.freezing }()
 	p.mu.Lock()
-	unwanted := inst.state == Frozen
+	due := inst.state == Frozen && !inst.frozen
 	p.mu.Unlock()
-	if !unwanted {
+	if !due { // it was taken, or this is a freeze of an earlier rest, which is late
 		return
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, freezeTimeout)
@@ -110,6 +119,37 @@ func (p *Pool) freeze(inst *Instance) {
 		p.endRestingLocked(inst, "it could not be frozen")
 		p.fillLocked()
 	}
+}
+
+// thawFor thaws a leased instance for its caller. False means that it could not
+// be thawed, and was ended; an error, that the caller left. The instance is not
+// lost then: it is given back when it is thawed.
+func (p *Pool) thawFor(ctx context.Context, lease *Lease) (bool, error) {
+	const failed = "it could not be thawed"
+	thawed := make(chan error, 1)
+	if !p.spawn(func() { thawed <- p.thaw(lease.Instance) }) {
+		lease.Destroy("the server shuts down")
+		return false, notPlaced(errClosed)
+	}
+	select {
+	case err := <-thawed:
+		if err != nil {
+			lease.Destroy(failed)
+		}
+		return err == nil, nil
+	case <-ctx.Done():
+	}
+	settle := func() {
+		if <-thawed != nil {
+			lease.Destroy(failed)
+		} else {
+			lease.Release()
+		}
+	}
+	if !p.spawn(settle) {
+		lease.Destroy("the server shuts down")
+	}
+	return false, context.Cause(ctx)
 }
 
 // thaw makes an instance that was taken in state Frozen usable. It waits for a

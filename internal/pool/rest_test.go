@@ -257,3 +257,43 @@ func TestFailedLaunchShowsWhatIsLeftOfTheInstance(t *testing.T) {
 		closePool(t, p, e)
 	})
 }
+
+func TestCallerThatLeavesGetsAwayWhileItsInstanceIsBeingThawed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.script.ThawDelay = 2 * time.Second
+		p := freezing(t, e)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		if _, err := p.Acquire(ctx, fnSpec("a")); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		lease := mustAcquire(t, p, fnSpec("a")) // another one, as the first is being thawed
+		time.Sleep(time.Minute)
+		lease.Release()
+		if e.Calls(fake.OpCreate) != 2 {
+			t.Errorf("%d launches", e.Calls(fake.OpCreate))
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestLateFreezeOfAnEarlierRestDoesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := freezing(t, e)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		time.Sleep(time.Second)
+		for inst := range p.groups["a"].all {
+			p.freeze(inst)
+		}
+		synctest.Wait()
+		if stats := p.Stats(); stats.Frozen != 1 {
+			t.Errorf("%+v", stats)
+		}
+		closePool(t, p, e)
+	})
+}

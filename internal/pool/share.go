@@ -54,10 +54,12 @@ func (p *Pool) returnLocked(g *group) {
 	p.returning = sum(p.returning, g.spec.Need)
 }
 
-// freeLocked makes capacity of g free that was being returned.
-func (p *Pool) freeLocked(g *group) {
-	p.ledger.Release(g.spec.Need)
-	p.returning = lessOf(p.returning, g.spec.Need)
+// freeLocked makes capacity free that an instance held until its removal.
+func (p *Pool) freeLocked(inst *Instance) {
+	p.ledger.Release(inst.group.spec.Need)
+	if !inst.overdue {
+		p.returning = lessOf(p.returning, inst.group.spec.Need)
+	}
 }
 
 // part is which part of the machine an amount is, from 0 to 1.
@@ -67,11 +69,12 @@ func (p *Pool) part(a capacity.Amount) float64 {
 }
 
 // nextLocked returns the group that the next launch is for, nil if none is due.
-func (p *Pool) nextLocked() *group {
+// Those that were passed over do not count.
+func (p *Pool) nextLocked(passed map[*group]bool) *group {
 	now := time.Now()
 	var best *group
 	for g := range p.hungry {
-		if g.wanted() <= 0 || g.preparing || now.Before(g.notBefore) {
+		if g.preparing || g.barred(now) || passed[g] {
 			continue
 		}
 		if best == nil || p.moreDeserving(g, best) {
@@ -82,9 +85,8 @@ func (p *Pool) nextLocked() *group {
 }
 
 func (p *Pool) moreDeserving(a, b *group) bool {
-	frontA, frontB := a.waiters.Front(), b.waiters.Front()
-	if (frontA == nil) != (frontB == nil) {
-		return frontA != nil // callers before stock
+	if a.callersLack() != b.callersLack() {
+		return a.callersLack() // callers before stock
 	}
 	if partA, partB := p.part(a.app.used), p.part(b.app.used); a.app != b.app && partA != partB {
 		return partA < partB
@@ -92,7 +94,7 @@ func (p *Pool) moreDeserving(a, b *group) bool {
 	if partA, partB := p.part(a.fn.used), p.part(b.fn.used); a.fn != b.fn && partA != partB {
 		return partA < partB
 	}
-	return frontA != nil && frontA.Value.(*waiter).since.Before(frontB.Value.(*waiter).since)
+	return a.callersLack() && a.oldest().Before(b.oldest())
 }
 
 // mustYieldLocked reports whether an instance that its holder gives back has to
@@ -100,17 +102,28 @@ func (p *Pool) moreDeserving(a, b *group) bool {
 // the time would keep for ever what they got first.
 func (p *Pool) mustYieldLocked(inst *Instance) bool {
 	g := inst.group
-	if time.Since(inst.readySince) < p.opts.YieldAfter || !g.spare() {
+	if len(p.hungry) == 0 || !g.spare() || time.Now().Before(p.noLookBefore) {
 		return false
 	}
-	next := p.nextLocked()
-	if next == nil || next == g || !next.imageReady || next.waiters.Len() == 0 {
+	p.restLookLocked(len(p.hungry))
+	next := p.nextLocked(nil)
+	if next == nil || next == g || !next.imageReady || !next.callersLack() {
 		return false
 	}
-	if time.Since(next.waiters.Front().Value.(*waiter).since) < p.opts.YieldAfter {
+	// An instance is to have been worth its launch, and the next one's, too.
+	served := time.Since(inst.readySince)
+	if served < max(p.opts.YieldAfter, g.launchTime.value, next.launchTime.value) {
 		return false
 	}
-	if lessOf(p.ledger.Missing(next.spec.Need), p.returning) == (capacity.Amount{}) {
+	missing := lessOf(p.ledger.Missing(next.spec.Need), p.returning)
+	if missing == (capacity.Amount{}) {
+		return false
+	}
+	// Where it takes several instances, they are given up only as long as
+	// capacity is held back, or the first ones might be given up in vain.
+	waited := time.Since(next.oldest())
+	alone := lessOf(missing, g.spec.Need) == (capacity.Amount{})
+	if waited < p.opts.YieldAfter || !alone && waited > p.holdFor() {
 		return false
 	}
 	return next.hasNone() || p.staysPoorer(next, g)

@@ -3,6 +3,7 @@ package pool
 import (
 	"log/slog"
 	"math"
+	"slices"
 
 	"github.com/tinefn/tine/internal/capacity"
 )
@@ -10,8 +11,15 @@ import (
 // This file is about the instances that functions keep whether they are called
 // or not, their stock, and about functions that exist no more.
 
+// stocks are the functions that keep instances.
+type stocks struct {
+	groups []*group        // in order of arrival
+	held   capacity.Amount // by all of them together
+}
+
 // Keep makes the pool keep as many instances of a function as its spec says,
-// from now on. Acquire does the same for functions that are called.
+// from now on until Keep is called with a newer definition, or Retire. Calls
+// alone do not do that: they may come with a definition that is no longer true.
 func (p *Pool) Keep(spec *Spec) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -19,6 +27,11 @@ func (p *Pool) Keep(spec *Spec) {
 		return
 	}
 	g := p.groupLocked(spec)
+	if !g.kept && !g.superseded {
+		g.kept = true
+		p.stocked.groups = append(p.stocked.groups, g)
+		p.shareStockLocked()
+	}
 	p.fillLocked()
 	p.dropIfUnusedLocked(g)
 }
@@ -39,9 +52,14 @@ func (p *Pool) retire(of shares, id, why string) {
 	for g := range of[id].groups {
 		g.superseded = true
 		p.endIdleLocked(g, why)
-		p.dropIfUnusedLocked(g)
 	}
 	p.shareStockLocked()
+	for g := range of[id].groups {
+		p.dropIfUnusedLocked(g)
+		if of[id] == nil {
+			break // it was the last
+		}
+	}
 	p.fillLocked()
 }
 
@@ -51,24 +69,27 @@ func (p *Pool) retire(of shares, id, why string) {
 // instances could shut out all others.
 func (p *Pool) shareStockLocked() {
 	left := p.stockLimit()
-	for _, g := range p.stocked {
+	p.stocked.held = capacity.Amount{}
+	for _, g := range p.stocked.groups {
 		before := g.stock
 		g.stock = 0
 		if want := g.wantedStock(); want > 0 {
 			g.stock = min(want, timesIn(g.spec.Need, left))
-			left = lessOf(left, times(g.spec.Need, g.stock))
+			held := times(g.spec.Need, g.stock)
+			left = lessOf(left, held)
+			p.stocked.held = sum(p.stocked.held, held)
 			if g.stock < want && g.stock != before {
 				p.log.Warn("minimum instances do not all fit; lower them or raise FN_MIN_INSTANCES_PERCENT",
 					slog.String("fn_id", g.spec.FnID), slog.Int("wanted", want), slog.Int("kept", g.stock))
 			}
 		}
-		g.updateHunger()
+		g.update()
 	}
 }
 
 // wantedStock is what the definition says.
 func (g *group) wantedStock() int {
-	if g.superseded || g.pool.closed {
+	if !g.kept || g.superseded || g.pool.closed {
 		return 0
 	}
 	scale := g.spec.Scale
@@ -76,6 +97,13 @@ func (g *group) wantedStock() int {
 		return min(scale.MinInstances, scale.MaxInstances)
 	}
 	return scale.MinInstances
+}
+
+// unstockLocked forgets a group, which keeps nothing any more.
+func (p *Pool) unstockLocked(g *group) {
+	if i := slices.Index(p.stocked.groups, g); i >= 0 {
+		p.stocked.groups = slices.Delete(p.stocked.groups, i, i+1)
+	}
 }
 
 func (p *Pool) stockLimit() capacity.Amount {

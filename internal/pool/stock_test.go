@@ -1,12 +1,14 @@
 package pool
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/fake"
 	"github.com/tinefn/tine/model"
 )
@@ -87,6 +89,7 @@ func TestSurplusAboveWhatIsKeptGoes(t *testing.T) {
 		e := newEngine()
 		p := newPool(t, e, nil)
 		spec := scaled("a", model.Scale{MinInstances: 1})
+		p.Keep(spec)
 		a, b := mustAcquire(t, p, spec), mustAcquire(t, p, spec)
 		a.Release()
 		b.Release()
@@ -138,7 +141,7 @@ func TestInstanceDoesNotOutliveItsAge(t *testing.T) {
 // revised is the function with another definition, changed at that time.
 func revised(key string, at time.Duration) *Spec {
 	spec := fnSpec("a")
-	spec.Key, spec.Revision = key, time.Unix(0, 0).Add(at)
+	spec.Key, spec.Revision = key, Revision{Fn: time.Unix(0, 0).Add(at)}
 	return spec
 }
 
@@ -234,7 +237,7 @@ func TestFailingFunctionIsNotLaunchedWithoutPause(t *testing.T) {
 		e.createErr = nil
 		began := time.Now()
 		mustAcquire(t, p, fnSpec("a")).Release()
-		if took := time.Since(began); took > lastLonelyBackoff+startDelay {
+		if took := time.Since(began); took > lonelyBackoff+startDelay {
 			t.Errorf("recovery took %v", took)
 		}
 		closePool(t, p, e)
@@ -339,6 +342,134 @@ func TestDeletedAppLeavesNothing(t *testing.T) {
 		synctest.Wait()
 		if e.Live() != 0 || len(p.groups) != 0 {
 			t.Errorf("%d containers, %d groups", e.Live(), len(p.groups))
+		}
+		closePool(t, p, e)
+	})
+}
+
+// lateCall is a call that was resolved before the definition changed.
+func lateCall(t *testing.T, p *Pool, spec *Spec) {
+	t.Helper()
+	mustAcquire(t, p, spec).Release()
+	time.Sleep(time.Hour)
+	synctest.Wait()
+}
+
+func TestLateCallDoesNotReviveADeletedFunction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		spec := scaled("a", model.Scale{MinInstances: 1})
+		p.Keep(spec)
+		time.Sleep(2 * startDelay)
+		p.Retire("a")
+		time.Sleep(time.Second)
+		lateCall(t, p, spec)
+		if e.Live() != 0 {
+			t.Errorf("%d instances of a deleted function", e.Live())
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestLateCallDoesNotReviveAnOldDefinition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		old := revised("v1", 1)
+		old.Scale.MinInstances = 1
+		p.Keep(old)
+		time.Sleep(2 * startDelay)
+		p.Keep(revised("v2", 2)) // wants none
+		time.Sleep(time.Second)
+		lateCall(t, p, old)
+		if e.Live() != 0 {
+			t.Errorf("%d instances of an old definition", e.Live())
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestRevisionsAreOrderedByBothOfTheirParts(t *testing.T) {
+	at := func(app, fn int64) Revision { return Revision{App: time.Unix(app, 0), Fn: time.Unix(fn, 0)} }
+	for _, test := range []struct {
+		a, b Revision
+		want bool
+	}{
+		{at(1, 1), at(1, 1), false},
+		{at(1, 1), at(1, 2), true},
+		{at(1, 1), at(2, 1), true},
+		{at(5, 1), at(5, 2), true}, // the app is newer than both functions
+		{at(1, 2), at(2, 1), false},
+		{at(2, 2), at(1, 1), false},
+	} {
+		if got := test.a.Older(test.b); got != test.want {
+			t.Errorf("%v older than %v: %v", test.a, test.b, got)
+		}
+	}
+}
+
+func TestFailFastWithStockThatFindsNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.script.SocketDelay = time.Hour
+		p := newPool(t, e, func(o *Options) { o.FailFast, o.StartTimeout = true, 0 })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var wg sync.WaitGroup
+		acquire := func(spec *Spec) {
+			wg.Go(func() { _, _ = p.Acquire(ctx, spec) })
+		}
+		for range 3 {
+			acquire(fnSpec("other"))
+		}
+		synctest.Wait()
+		spec := scaled("a", model.Scale{MinInstances: 3})
+		p.Keep(spec) // takes the fourth place, and lacks two
+		acquire(spec)
+		wg.Wait()
+		if stats := p.Stats(); stats.Launching != 4 {
+			t.Errorf("%+v", stats)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestStockThatCrashesIsNotLaunchedWithoutPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.script = fake.Script{SocketDelay: 10 * time.Millisecond, Exit: &driver.Exit{Code: 1}, ExitAfter: 20 * time.Millisecond}
+		p := newPool(t, e, nil)
+		p.Keep(scaled("a", model.Scale{MinInstances: 2}))
+		time.Sleep(time.Hour)
+		if launches := e.Calls(fake.OpCreate); launches > 50 {
+			t.Errorf("%d launches in an hour", launches)
+		}
+		// It is launched as soon as somebody calls, and all are when one works.
+		e.script.Exit = nil
+		began := time.Now()
+		mustAcquire(t, p, scaled("a", model.Scale{MinInstances: 2})).Release()
+		if took := time.Since(began); took > lonelyBackoff+time.Second {
+			t.Errorf("the next call took %v", took)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if stats := p.Stats(); stats.Idle != 2 {
+			t.Errorf("%+v", stats)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestStockWithoutImageLeavesTheRegistryInPeace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.imageErr = &driver.PullError{Image: "a", Message: "no", Status: 404}
+		p := newPool(t, e, nil)
+		p.Keep(scaled("a", model.Scale{MinInstances: 1}))
+		time.Sleep(time.Hour)
+		if pulls := e.Calls(fake.OpEnsureImage); pulls > 50 {
+			t.Errorf("%d pulls in an hour", pulls)
 		}
 		closePool(t, p, e)
 	})

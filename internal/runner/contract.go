@@ -68,7 +68,7 @@ func (r *Runner) spec(call *invoke.Call) *pool.Spec {
 	limits.MemoryBytes = int64(fn.Memory) * mebibyte
 	spec := &pool.Spec{
 		Key: specKey(call), AppID: fn.AppID, FnID: fn.ID,
-		Revision:    revision(call.App, fn),
+		Revision:    pool.Revision{App: call.App.UpdatedAt.Time, Fn: fn.UpdatedAt.Time},
 		Scale:       model.ScaleOf(call.App.Annotations, fn.Annotations, r.opts.Scale),
 		Need:        capacity.Amount{MemoryBytes: limits.MemoryBytes + limits.TmpMiB*mebibyte, MilliCPU: limits.MilliCPU},
 		IdleTimeout: time.Duration(fn.IdleTimeout) * time.Second,
@@ -101,14 +101,6 @@ func environment(call *invoke.Call) []string {
 		list = append(list, key+"="+env[key])
 	}
 	return list
-}
-
-// revision is when the definition of a function changed last, its app's included.
-func revision(app *model.App, fn *model.Fn) time.Time {
-	if app.UpdatedAt.After(fn.UpdatedAt.Time) {
-		return app.UpdatedAt.Time
-	}
-	return fn.UpdatedAt.Time
 }
 
 // specKey is the identity of interchangeable instances: a digest of all that a
