@@ -87,21 +87,28 @@ func (g *Gateway) Close(ctx context.Context) error {
 }
 
 // clientBody is a request's body that can be given up from another goroutine:
-// closing the server's own body would wait for a read in progress.
+// closing the server's own body would wait for a read in progress. It can be
+// read on while the response is being written, because a function may answer
+// before it has seen all of its request.
 type clientBody struct {
 	read  func([]byte) (int, error)
 	conn  *http.ResponseController
+	begun atomic.Bool
 	ended atomic.Bool // read has returned an error, usually io.EOF
 }
 
-// newClientBody returns r's body, which can be read on while the response is
-// being written: a function may answer before it has seen all of its request.
-func newClientBody(w http.ResponseWriter, r *http.Request) (*clientBody, error) {
-	b := &clientBody{read: r.Body.Read, conn: http.NewResponseController(w)}
-	return b, ignoreUnsupported(b.conn.EnableFullDuplex())
+func newClientBody(w http.ResponseWriter, r *http.Request) *clientBody {
+	return &clientBody{read: r.Body.Read, conn: http.NewResponseController(w)}
 }
 
 func (b *clientBody) Read(p []byte) (int, error) {
+	// Not before: a server that reads both ways at once leaves the rest of the
+	// body to whoever has read the beginning.
+	if !b.begun.Swap(true) {
+		if err := ignoreUnsupported(b.conn.EnableFullDuplex()); err != nil {
+			return 0, err
+		}
+	}
 	n, err := b.read(p)
 	if err != nil {
 		b.ended.Store(true)
@@ -115,7 +122,18 @@ func (b *clientBody) Close() error {
 	if b.ended.Load() {
 		return nil
 	}
-	return ignoreUnsupported(b.conn.SetReadDeadline(time.Unix(1, 0)))
+	return ignoreUnsupported(b.conn.SetReadDeadline(longAgo))
+}
+
+// longAgo is a deadline that ends what is in progress.
+var longAgo = time.Unix(1, 0)
+
+// settle prepares for a response: if a part of the body is not read by then, the
+// connection cannot carry another request.
+func (b *clientBody) settle(w http.ResponseWriter) {
+	if b != nil && b.begun.Load() && !b.ended.Load() {
+		w.Header().Set("Connection", "close")
+	}
 }
 
 // ignoreUnsupported drops the error of writers that have no connection.

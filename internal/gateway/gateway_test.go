@@ -5,8 +5,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
@@ -519,4 +522,66 @@ func TestConnectionIsKeptAfterACallWithABody(t *testing.T) {
 			t.Errorf("call %d: status %d, reused %v", i, response.StatusCode, reused)
 		}
 	}
+}
+
+// TestFailedCallLeavesItsConnectionInOrder has calls that fail before, while,
+// and after their body is read. The next one on the connection must be served,
+// or the client be told that there is no next one.
+func TestFailedCallLeavesItsConnectionInOrder(t *testing.T) {
+	const size = 200_000
+	for name, read := range map[string]int64{"nothing read": 0, "a part read": 1000, "all read": size + 1} {
+		t.Run(name, func(t *testing.T) {
+			var logged lockedLog
+			server, _ := serve(t, invoke.InvokerFunc(func(_ context.Context, call *invoke.Call) (*invoke.Response, error) {
+				_, _ = io.CopyN(io.Discard, call.Body, read)
+				return nil, model.ErrServerBusy
+			}), edge.Options{})
+			server.Config.ErrorLog = log.New(&logged, "", 0)
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			in := bufio.NewReader(conn)
+			for range 3 {
+				go func() {
+					fmt.Fprintf(conn, "POST /invoke/f1 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, make([]byte, size))
+				}()
+				response, err := http.ReadResponse(in, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, response.Body)
+				if response.StatusCode != http.StatusServiceUnavailable {
+					t.Errorf("status %d", response.StatusCode)
+				}
+				if response.Close != (read == 1000) {
+					t.Errorf("closes: %v", response.Close)
+				}
+				if response.Close {
+					break
+				}
+			}
+			if text := logged.String(); strings.Contains(text, "panic") {
+				t.Errorf("the log says %.200s", text)
+			}
+		})
+	}
+}
+
+type lockedLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }

@@ -27,10 +27,7 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) error {
 	}
 	detached := r.Header.Get(headerInvokeType) == invokeTypeDetached
 	stripHopByHop(r.Header) // which is the call's from here on
-	call, err := newCall(w, r, target, r.Header)
-	if err != nil {
-		return err
-	}
+	call := newCall(w, r, target, r.Header)
 	if detached {
 		return g.invokeDetached(w, r, call)
 	}
@@ -38,21 +35,19 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) error {
 }
 
 // newCall makes a call of a request.
-func newCall(w http.ResponseWriter, r *http.Request, target catalog.Target, header http.Header) (*invoke.Call, error) {
+func newCall(w http.ResponseWriter, r *http.Request, target catalog.Target, header http.Header) *invoke.Call {
 	call := &invoke.Call{
 		ID: model.NewID(), App: target.App, Fn: target.Fn, Trigger: target.Trigger,
 		Header: header, Body: http.NoBody,
 	}
 	if r.Body == nil || r.Body == http.NoBody {
-		return call, nil
+		return call
 	}
 	call.Body, call.ContentLength = r.Body, r.ContentLength
-	if _, held := r.Body.(*invoke.HeldBody); held {
-		return call, nil
+	if _, held := r.Body.(*invoke.HeldBody); !held {
+		call.Body = newClientBody(w, r)
 	}
-	body, err := newClientBody(w, r)
-	call.Body = body
-	return call, err
+	return call
 }
 
 // headerMap decides which headers of an answer reach the client, and with
@@ -62,7 +57,9 @@ type headerMap func(client, answer http.Header) (status int, err error)
 // invokeSync executes a call and sends its answer to the client that waits.
 func (g *Gateway) invokeSync(w http.ResponseWriter, r *http.Request, call *invoke.Call, mapHeader headerMap) error {
 	w.Header().Set(headerCallID, call.ID)
+	body, _ := call.Body.(*clientBody)
 	response, err := g.opts.Invoker.Invoke(r.Context(), call)
+	body.settle(w)
 	if err != nil {
 		return callFailed(w, err)
 	}

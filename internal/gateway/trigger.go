@@ -30,11 +30,7 @@ func (g *Gateway) trigger(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	call, err := newCall(w, r, target, encapsulate(r))
-	if err != nil {
-		return err
-	}
-	return g.invokeSync(w, r, call, decapsulate)
+	return g.invokeSync(w, r, newCall(w, r, target, encapsulate(r)), decapsulate)
 }
 
 // encapsulate renames every header but the content type, so that a client can

@@ -6,8 +6,8 @@ import "sync"
 // Release or Destroy; later ones do nothing.
 type Lease struct {
 	*Instance
-	// Cold says that no call has used the instance before; Launch is what it
-	// took to start it.
+	// Cold says that the instance was launched for somebody who waited, and this
+	// is the first call in it; Launch is what it took to start it.
 	Cold   bool
 	Launch Launch
 
@@ -16,7 +16,7 @@ type Lease struct {
 }
 
 func (p *Pool) lease(inst *Instance) *Lease {
-	return &Lease{Instance: inst, Cold: inst.calls == 1, Launch: inst.launch, pool: p}
+	return &Lease{Instance: inst, Cold: inst.calls == 1 && inst.restSince.IsZero(), Launch: inst.launch, pool: p}
 }
 
 // Release gives the instance back, fit for another call.

@@ -1,9 +1,11 @@
 package runner
 
 import (
+	"context"
 	"io"
 	"mime"
 	"net/http"
+	"time"
 
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
@@ -12,17 +14,24 @@ import (
 // respond turns a function's successful answer into a response: taken off the
 // instance at once if it is small, held back until its size is known to be
 // legal if a limit asks for that, streamed otherwise.
-func (x *exchange) respond(answer *http.Response) (*invoke.Response, error) {
+func (x *exchange) respond(ctx context.Context, answer *http.Response) (*invoke.Response, error) {
 	limit := x.runner.opts.MaxResponseBytes
 	if limit > 0 && answer.ContentLength > limit {
 		return nil, x.discard(answer, model.ErrFunctionResponseTooBig)
 	}
 	body := &answerBody{exchange: x, answer: answer, limit: limit}
 	response := &invoke.Response{Header: answer.Header, Body: body, ContentLength: answer.ContentLength, Timing: &x.timing}
-	if !x.mustHold(answer) {
+	whole := x.session.hasWholeBody(answer)
+	if !whole && !x.mustHold(answer) {
 		return response, nil
 	}
-	held, err := body.hold(answer.ContentLength)
+	var held []byte
+	var err error
+	if whole {
+		held, err = body.hold()
+	} else {
+		held, err = x.holdFor(ctx, body)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -31,8 +40,31 @@ func (x *exchange) respond(answer *http.Response) (*invoke.Response, error) {
 	return response, nil
 }
 
-// hold reads the body to its end. The length is -1 if it is not known.
-func (b *answerBody) hold(length int64) ([]byte, error) {
+// holdFor holds a body that has not arrived yet. If the caller leaves, the
+// function is left to finish it.
+func (x *exchange) holdFor(ctx context.Context, body *answerBody) ([]byte, error) {
+	type result struct {
+		held []byte
+		err  error
+	}
+	results := make(chan result, 1)
+	x.runner.inBackground(func() {
+		held, err := body.hold()
+		results <- result{held, err}
+	})
+	select {
+	case r := <-results:
+		return r.held, r.err
+	case <-ctx.Done():
+		left := canceled(ctx)
+		x.over(left)
+		return nil, left
+	}
+}
+
+// hold reads the body to its end.
+func (b *answerBody) hold() ([]byte, error) {
+	length := b.answer.ContentLength
 	if length < 0 {
 		return io.ReadAll(b)
 	}
@@ -53,9 +85,6 @@ func (b *answerBody) hold(length int64) ([]byte, error) {
 func (x *exchange) mustHold(answer *http.Response) bool {
 	if answer.ContentLength >= 0 {
 		return answer.ContentLength <= prefetchBytes
-	}
-	if x.session.hasWholeBody(answer) {
-		return true
 	}
 	limit := x.runner.opts.MaxResponseBytes
 	return limit > 0 && limit <= x.runner.opts.HoldBytes && !isEventStream(answer.Header)
@@ -98,33 +127,54 @@ func (b *answerBody) Read(p []byte) (int, error) {
 }
 
 // Close gives up the rest of the body. The instance is kept if the function
-// ends its answer in time.
+// has its whole request and ends its answer in time.
 func (b *answerBody) Close() error {
 	if b.err != nil {
 		return nil
 	}
 	b.err = http.ErrBodyReadAfterClose
-	b.exchange.over(model.ErrClientCanceled)
-	b.exchange.runner.inBackground(func() { _ = b.exchange.drain(b.answer) }) // nobody waits for it
+	x := b.exchange
+	if !x.sender.finished() {
+		x.session.disconnect()
+		_ = x.sender.stop() // its caller left, for whatever reason
+		_ = x.destroy("the caller left in the middle of the exchange", model.ErrClientCanceled)
+		return nil
+	}
+	x.over(model.ErrClientCanceled)
+	x.runner.inBackground(func() { x.drain(b.answer) })
 	return nil
+}
+
+// discard reads an answer that nobody gets, so that the instance can serve the
+// next call, and returns why.
+func (x *exchange) discard(answer *http.Response, why error) error {
+	x.over(why)
+	if x.session.hasWholeBody(answer) {
+		x.drain(answer)
+		return why
+	}
+	_ = x.sender.stop() // the function does not need the rest to fail
+	x.runner.inBackground(func() { x.drain(answer) })
+	return why
 }
 
 // drain reads an answer to its end, within the call's deadline, and frees the
 // instance.
-func (x *exchange) drain(answer *http.Response) error {
+func (x *exchange) drain(answer *http.Response) {
 	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
-		return x.broken(err)
+		_ = x.broken(err) // the caller knows already what became of the call
+		return
 	}
 	x.finish(answer)
-	return nil
 }
 
 // finish gives the instance back after a complete answer.
 func (x *exchange) finish(answer *http.Response) {
 	x.over(nil)
 	if answer.Close || !x.sender.finished() {
-		x.session.disconnect() // it cannot carry another call
+		_ = x.sender.stop() // the answer is complete whatever became of the request
+		x.session.disconnect()
 	}
-	_ = x.sender.stop() // the answer is complete whatever became of the request
+	x.session.used = time.Now()
 	x.lease.Release()
 }

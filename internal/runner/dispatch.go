@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/tinefn/tine/internal/pool"
@@ -29,7 +30,7 @@ type exchange struct {
 
 	started  bool // the request may be on its way
 	ended    bool // the exchange ended the instance
-	reported bool
+	reported atomic.Bool
 }
 
 // errRetry says that the instance died at rest and nothing was sent, so that
@@ -62,7 +63,7 @@ func (r *Runner) dispatch(ctx context.Context, call *invoke.Call, lease *pool.Le
 		return nil, err
 	}
 	x.timing.FirstByte = time.Since(x.began)
-	return x.judge(answer)
+	return x.judge(ctx, answer)
 }
 
 // send hands the request to the function, on a fresh connection if the kept
@@ -70,24 +71,40 @@ func (r *Runner) dispatch(ctx context.Context, call *invoke.Call, lease *pool.Le
 func (x *exchange) send(ctx context.Context, last bool) error {
 	for {
 		reused, err := x.session.connect(ctx, x.deadline)
-		if err != nil && !last {
-			x.lease.Lost("it does not accept connections")
-			return fmt.Errorf("%w: %w", errRetry, err)
-		}
-		x.start()
-		if err != nil {
-			return x.lost("it does not accept connections", err)
-		}
-		x.sender, err = x.session.send(x.call, x.deadline)
 		if err == nil {
+			x.start()
+			x.sender, err = x.session.send(x.call, x.deadline)
+		}
+		switch {
+		case err == nil:
 			return nil
-		}
-		if reused && errors.Is(err, errNothingSent) {
+		case reused && errors.Is(err, errNothingSent):
 			x.session.disconnect()
-			continue
+		case !errors.Is(err, errNothingSent) && !errors.Is(err, errInstanceDead):
+			return x.lost("sending the request failed", errors.Join(x.failure(err), x.call.Body.Close()))
+		case !last:
+			return x.giveUp(err)
+		default:
+			kind := model.ErrFunctionResponse
+			if x.lease.Cold {
+				kind = model.ErrContainerInitFailed
+			}
+			x.start()
+			return x.lost("it does not accept connections", errors.Join(fmt.Errorf("%w: %w", kind, err), x.call.Body.Close()))
 		}
-		return x.lost("sending the request failed", errors.Join(x.failure(err), x.call.Body.Close()))
 	}
+}
+
+// giveUp ends an instance that took nothing of the call, so that another one
+// can serve it.
+func (x *exchange) giveUp(err error) error {
+	if x.started {
+		x.started = false
+		x.runner.opts.Observer.Running(-1)
+		x.endOutput()
+	}
+	x.lease.Lost("it does not accept connections")
+	return fmt.Errorf("%w: %w", errRetry, err)
 }
 
 // start notes that the call begins to run.
@@ -134,6 +151,9 @@ func (x *exchange) awaitHeader(ctx context.Context) (*http.Response, error) {
 	return nil, x.broken(err)
 }
 
+// longAgo is a deadline that ends what is in progress.
+var longAgo = time.Unix(1, 0)
+
 // watchForHeader reads the header of an answer that takes its time. If the
 // caller leaves meanwhile, the function is left to finish its work on its own,
 // where that is possible.
@@ -145,7 +165,7 @@ func (x *exchange) watchForHeader(ctx context.Context) (*http.Response, error) {
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(interrupted)
-		_ = conn.SetReadDeadline(time.Unix(1, 0)) // long past: reading ends
+		_ = conn.SetReadDeadline(longAgo) // reading ends
 	})
 	answer, err := x.session.readHeader(x.runner.opts.MaxResponseHeaderBytes)
 	if stop() {
@@ -185,7 +205,7 @@ func (x *exchange) finishAlone(answer *http.Response) {
 		_ = x.broken(err) // nobody is left to be told
 		return
 	}
-	_ = x.drain(answer) // likewise
+	x.drain(answer)
 }
 
 // broken ends the instance after a failed read and says what the caller is told.
@@ -213,10 +233,10 @@ func (x *exchange) failure(err error) error {
 }
 
 // judge decides by the status what the answer is worth.
-func (x *exchange) judge(answer *http.Response) (*invoke.Response, error) {
+func (x *exchange) judge(ctx context.Context, answer *http.Response) (*invoke.Response, error) {
 	switch answer.StatusCode {
 	case http.StatusOK:
-		return x.respond(answer)
+		return x.respond(ctx, answer)
 	case http.StatusBadGateway:
 		return nil, x.discard(answer, model.ErrFunctionFailed)
 	case http.StatusGatewayTimeout:
@@ -225,15 +245,4 @@ func (x *exchange) judge(answer *http.Response) (*invoke.Response, error) {
 	x.session.disconnect()
 	err := fmt.Errorf("%w: status %d", model.ErrFunctionInvalidResponse, answer.StatusCode)
 	return nil, x.destroy(err.Error(), errors.Join(err, x.sender.stop()))
-}
-
-// discard reads an answer that nobody gets, so that the instance can serve the
-// next call, and returns why.
-func (x *exchange) discard(answer *http.Response, why error) error {
-	x.over(why)
-	if answer.ContentLength >= 0 && answer.ContentLength <= prefetchBytes {
-		return errors.Join(why, x.drain(answer))
-	}
-	x.runner.inBackground(func() { _ = x.drain(answer) }) // the caller knows why already
-	return why
 }

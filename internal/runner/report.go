@@ -69,10 +69,9 @@ func (r *Runner) neverStarted(call *invoke.Call, admitted time.Time, err error) 
 
 // over reports the exchange's call, once: the first word about a call counts.
 func (x *exchange) over(err error) {
-	if x.reported {
+	if !x.reported.CompareAndSwap(false, true) {
 		return
 	}
-	x.reported = true
 	now := time.Now()
 	x.timing.Body = now.Sub(x.began) - x.timing.FirstByte
 	if x.timing.FirstByte == 0 {
@@ -86,7 +85,8 @@ func (x *exchange) over(err error) {
 		x.runner.publish(&report)
 		return
 	}
-	x.runner.inBackground(func() { x.publishFailure(report) })
+	ended := x.ended
+	x.runner.inBackground(func() { x.publishFailure(report, ended) })
 }
 
 // isCanceled reports whether a call ended because its caller left.
@@ -99,17 +99,17 @@ func (x *exchange) endOutput() {
 	}
 }
 
-// publishFailure adds what is known of the instance and its output.
-func (x *exchange) publishFailure(report Report) {
+// publishFailure adds what is known of the instance, which the call may have
+// ended, and its output.
+func (x *exchange) publishFailure(report Report, ended bool) {
 	patience := outputPatience
-	if x.ended {
+	if ended {
 		patience = reportPatience
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	report.Ended = x.lease.Ended(ctx).String()
-	if !x.ended {
-		report.Ended = "" // another call ended it meanwhile
+	if end := x.lease.Ended(ctx); ended { // otherwise another call ended it
+		report.Ended = end.String()
 	}
 	if x.output != nil {
 		report.Output = x.output.last(x.turn)

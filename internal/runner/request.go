@@ -1,17 +1,12 @@
 package runner
 
 import (
-	"bufio"
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httputil"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/tinefn/tine/invoke"
@@ -42,13 +37,13 @@ func prefetch(call *invoke.Call) error {
 	// closing it would cost the client its connection.
 	data := make([]byte, call.ContentLength+1)
 	n, err := io.ReadFull(call.Body, data)
-	if err == nil || int64(n) < call.ContentLength {
-		return bodyError(cmp.Or(err, errBodyTooLong))
+	switch {
+	case err == nil:
+		err = errBodyTooLong
+	case int64(n) == call.ContentLength && (errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)):
+		err = nil // as long as it should be
 	}
-	if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		return bodyError(err)
-	}
-	if err := call.Body.Close(); err != nil {
+	if err = errors.Join(err, call.Body.Close()); err != nil {
 		return bodyError(err)
 	}
 	call.Body = invoke.HoldBody(data[:n])
@@ -87,134 +82,49 @@ func writeHead(b *bytes.Buffer, call *invoke.Call, deadline time.Time) {
 	b.WriteString("\r\n")
 }
 
-// sender streams a request's body to the function while the answer is awaited.
-type sender struct {
-	body    io.ReadCloser
-	stopped atomic.Bool // set before body is closed: errors mean nothing then
-	done    chan struct{}
-	err     error // why the body could not be read; set before done is closed
-}
-
 // errNothingSent says that a connection took no byte of a request.
 var errNothingSent = errors.New("nothing was sent")
 
-// maxKeptBuffer is the largest buffer that a session keeps for its next
-// request, in bytes.
-const maxKeptBuffer = 8 << 10
+// Sizes for a session's buffer, in bytes: bodies up to the first are copied to
+// their head, so that both go out in one write, and buffers larger than the
+// second are not kept.
+const (
+	maxJoinedBody = 8 << 10
+	maxKeptBuffer = 16 << 10
+)
 
-// send writes the request. A body that is not in memory follows on its own
-// goroutine, which the caller ends by stop; otherwise the sender is nil.
+// send writes the request, as far as the socket's buffer takes it at once. What
+// is left follows on its own goroutine, which the caller ends by stop; if that
+// is nothing the sender is nil.
 func (s *session) send(call *invoke.Call, deadline time.Time) (*sender, error) {
-	conn := s.conn
-	defer s.trimBuffer()
 	s.out.Reset()
 	writeHead(&s.out, call, deadline)
-	held, inMemory := call.Body.(*invoke.HeldBody)
-	if inMemory {
-		s.out.Write(held.Bytes())
+	var held []byte
+	body := call.Body
+	if h, ok := body.(*invoke.HeldBody); ok {
+		held, body = h.Bytes(), nil
 	}
-	if !inMemory || s.out.Len() > maxKeptBuffer {
-		if err := s.boundWriting(); err != nil {
-			return nil, fmt.Errorf("%w: %w", errNothingSent, err)
-		}
+	if len(held) <= maxJoinedBody {
+		s.out.Write(held)
+		held = nil
 	}
-	if n, err := conn.Write(s.out.Bytes()); err != nil {
-		if n == 0 {
-			return nil, fmt.Errorf("%w: %w", errNothingSent, err)
-		}
-		return nil, err
-	}
-	if inMemory {
-		return nil, nil
-	}
-	body := &sender{body: call.Body, done: make(chan struct{})}
-	go body.run(conn, call.ContentLength)
-	return body, nil
-}
-
-// trimBuffer gives up a buffer that one large request needed.
-func (s *session) trimBuffer() {
+	head := s.out.Bytes()
 	if s.out.Cap() > maxKeptBuffer {
 		s.out = bytes.Buffer{}
 	}
-}
-
-func (s *sender) run(conn net.Conn, length int64) {
-	defer close(s.done)
-	if err := s.copy(conn, length); err != nil {
-		s.err = err
-		_ = conn.Close() // the function must not take a part for the whole
+	n, err := s.writeNow(head)
+	switch {
+	case err != nil && n == 0:
+		return nil, fmt.Errorf("%w: %w", errNothingSent, err)
+	case err != nil:
+		return nil, err
+	case n == len(head) && held == nil && body == nil:
+		return nil, nil
 	}
-}
-
-// copy returns errors of reading only: those of writing show in the answer.
-func (s *sender) copy(conn net.Conn, length int64) error {
-	out := bufio.NewWriterSize(conn, 32<<10)
-	var framed io.Writer = out
-	var chunked io.WriteCloser
-	if length < 0 {
-		chunked = httputil.NewChunkedWriter(out)
-		framed = chunked
+	if err := s.boundWriting(); err != nil {
+		return nil, err
 	}
-	buf := make([]byte, 32<<10)
-	var sent int64
-	for {
-		n, readErr := s.body.Read(buf)
-		sent += int64(n)
-		if n > 0 {
-			if _, err := framed.Write(buf[:n]); err != nil {
-				return nil
-			}
-			if err := out.Flush(); err != nil {
-				return nil
-			}
-		}
-		if readErr == io.EOF {
-			break
-		}
-		if readErr != nil {
-			if s.stopped.Load() {
-				return nil
-			}
-			return bodyError(readErr)
-		}
-	}
-	if length >= 0 && sent != length {
-		return bodyError(io.ErrUnexpectedEOF)
-	}
-	if chunked != nil {
-		if err := chunked.Close(); err != nil {
-			return nil
-		}
-		if _, err := out.WriteString("\r\n"); err != nil {
-			return nil
-		}
-	}
-	_ = out.Flush() // as above
-	return nil
-}
-
-// finished reports whether the whole body was handed over.
-func (s *sender) finished() bool {
-	if s == nil {
-		return true
-	}
-	select {
-	case <-s.done:
-		return s.err == nil
-	default:
-		return false
-	}
-}
-
-// stop ends the sending; the connection must be closed if it is not finished.
-// It returns why the body could not be read, if that is what ended it.
-func (s *sender) stop() error {
-	if s == nil {
-		return nil
-	}
-	s.stopped.Store(true)
-	err := s.body.Close()
-	<-s.done
-	return errors.Join(s.err, err)
+	follows := &sender{conn: s.conn, rest: [][]byte{head[n:], held}, body: body, length: call.ContentLength, done: make(chan struct{})}
+	go follows.run()
+	return follows, nil
 }

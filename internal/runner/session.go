@@ -9,9 +9,6 @@ import (
 	"io"
 	"math"
 	"net"
-	"net/http"
-	"slices"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -19,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tinefn/tine/internal/sockdir"
-	"github.com/tinefn/tine/model"
 )
 
 // errInstanceDead says that an instance does not accept connections. Nothing
@@ -28,6 +24,13 @@ var errInstanceDead = errors.New("instance does not accept connections")
 
 // session is the one connection to an instance, kept between calls. The holder
 // of the instance's lease uses it; only Close may come from elsewhere.
+//
+// A kept connection may be used again only if the last call left it clean: its
+// request was sent to the end and its answer read to the end, and the function
+// announced neither its close nor sent more. Each call sets the deadlines anew:
+//
+//	reading  a hasty one for the first byte of the answer, then the call's
+//	writing  none for what the socket's buffer takes at once, then the call's
 type session struct {
 	socket *sockdir.Socket
 
@@ -39,10 +42,17 @@ type session struct {
 	in     inflow          // reads conn
 	reader *bufio.Reader   // reads in
 	out    bytes.Buffer    // of requests
-	quiet  bool            // what peek found
+	used   time.Time       // when the last call ended
 
 	bounded bool // the connection has a write deadline
 	listens bool // the function has accepted a connection once
+
+	// Arguments and results of attempt and peek, which are made once so that no
+	// call has to.
+	left    []byte
+	written int
+	err     error
+	quiet   bool
 }
 
 // inflow reads a connection within a call's bounds.
@@ -82,14 +92,20 @@ func NewSession(socket *sockdir.Socket) io.Closer {
 	return s
 }
 
+// maxRest is how long a connection may rest and be used again. Many servers
+// close a connection after some seconds of rest. One that was frozen meanwhile
+// does so when it is thawed, in the moment in which the next request arrives.
+// Source: the function container contract, which drops idle connections then.
+const maxRest = time.Second
+
 // connect makes sure of a usable connection, until the deadline. It reports
 // whether the connection was used before.
 func (s *session) connect(ctx context.Context, deadline time.Time) (reused bool, err error) {
 	if s.conn != nil {
-		if s.reader.Buffered() == 0 && s.begin(deadline) == nil && s.isQuiet() {
+		if time.Since(s.used) < maxRest && s.reader.Buffered() == 0 && s.begin(deadline) == nil && s.isQuiet() {
 			return true, nil
 		}
-		s.disconnect() // the function closed it, as some kits do after each answer
+		s.disconnect()
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
@@ -106,7 +122,7 @@ func (s *session) connect(ctx context.Context, deadline time.Time) (reused bool,
 	if s.closed {
 		return false, errors.Join(fmt.Errorf("%w: it is being removed", errInstanceDead), conn.Close())
 	}
-	s.conn, s.raw = conn, raw
+	s.conn, s.raw, s.bounded = conn, raw, false
 	s.in = inflow{conn: conn, limit: math.MaxInt64}
 	s.reader.Reset(&s.in)
 	return false, s.begin(deadline)
@@ -135,8 +151,7 @@ func (s *session) dial(ctx context.Context) (net.Conn, error) {
 // for. Most calls have ended by then and are spared the trouble.
 const attention = 5 * time.Millisecond
 
-// begin sets the deadlines of a call, a hasty one for reading. Writing has none,
-// as a small request finds room in the socket's buffer; see boundWriting.
+// begin sets the deadlines of a call.
 func (s *session) begin(deadline time.Time) error {
 	s.in.deadline, s.in.hasty, s.in.begun = deadline, true, false
 	if s.bounded {
@@ -148,10 +163,36 @@ func (s *session) begin(deadline time.Time) error {
 	return s.conn.SetReadDeadline(time.Now().Add(attention))
 }
 
-// boundWriting is for requests that may have to wait for the function to read.
+// boundWriting is for what may have to wait until the function reads.
 func (s *session) boundWriting() error {
 	s.bounded = true
 	return s.conn.SetWriteDeadline(s.in.deadline)
+}
+
+// writeNow writes what the socket's buffer takes without waiting, and returns
+// how much that was.
+func (s *session) writeNow(p []byte) (int, error) {
+	s.left, s.written, s.err = p, 0, nil
+	err := s.raw.Write(s.attempt)
+	s.left = nil
+	if err == nil {
+		err = s.err
+	}
+	return s.written, err
+}
+
+func (s *session) attempt(fd uintptr) bool {
+	for {
+		n, err := unix.Write(int(fd), s.left)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil && !errors.Is(err, unix.EAGAIN) {
+			s.err = err
+		}
+		s.written = max(n, 0)
+		return true
+	}
 }
 
 // isQuiet reports whether an idle connection is open and has nothing to read,
@@ -188,64 +229,4 @@ func (s *session) Close() error {
 		return nil
 	}
 	return s.conn.Close()
-}
-
-// maxInformational is how many 1xx answers may precede the real one.
-const maxInformational = 5
-
-// errSilent says that not a single byte of an answer came before an error, so
-// that reading may begin again on the same connection.
-var errSilent = errors.New("no answer yet")
-
-// request tells http.ReadResponse what the answer is to.
-var request = &http.Request{Method: http.MethodPost}
-
-// readHeader reads an answer's status and header, of at most limit bytes.
-func (s *session) readHeader(limit int64) (*http.Response, error) {
-	defer func() { s.in.limit = math.MaxInt64 }()
-	s.in.limit = limit
-	if _, err := s.reader.Peek(1); err != nil {
-		return nil, fmt.Errorf("%w: %w", errSilent, err)
-	}
-	for range maxInformational {
-		response, err := http.ReadResponse(s.reader, request)
-		if err != nil {
-			if s.in.limit <= 0 {
-				return nil, model.ErrFunctionHeaderTooBig
-			}
-			return nil, err
-		}
-		if response.StatusCode >= http.StatusOK {
-			return response, nil
-		}
-	}
-	return nil, errors.New("too many informational answers")
-}
-
-// hasWholeBody reports whether an answer of unknown length has arrived to its
-// end already, so that nothing is gained by passing it on in pieces.
-func (s *session) hasWholeBody(answer *http.Response) bool {
-	if !slices.Equal(answer.TransferEncoding, []string{"chunked"}) {
-		return false
-	}
-	arrived, err := s.reader.Peek(s.reader.Buffered())
-	return err == nil && endsWithin(arrived)
-}
-
-// endsWithin reports whether a chunked body (RFC 9112, section 7.1) ends within
-// the bytes, without a trailer. What it does not understand does not end.
-func endsWithin(chunks []byte) bool {
-	for {
-		line, rest, found := bytes.Cut(chunks, []byte("\r\n"))
-		size, err := strconv.ParseUint(string(line), 16, 31)
-		switch {
-		case !found || err != nil:
-			return false
-		case size == 0:
-			return bytes.HasPrefix(rest, []byte("\r\n"))
-		case uint64(len(rest)) < size+2:
-			return false
-		}
-		chunks = rest[size+2:]
-	}
 }

@@ -71,11 +71,19 @@ func (s *Standby) AppChanged(id string) { s.note(subject{appID: id}) }
 // FnChanged is like AppChanged.
 func (s *Standby) FnChanged(id string) { s.note(subject{fnID: id}) }
 
-// AppRemoved and FnRemoved end the instances of what exists no more.
-func (s *Standby) AppRemoved(id string) { s.runner.opts.Pool.RetireApp(id) }
+// AppRemoved and FnRemoved end the instances of what exists no more. They do so
+// at once, and again when the look is over that may be under way: it may have
+// seen the definition while it was there.
+func (s *Standby) AppRemoved(id string) {
+	s.runner.opts.Pool.RetireApp(id)
+	s.note(subject{appID: id})
+}
 
 // FnRemoved is like AppRemoved.
-func (s *Standby) FnRemoved(id string) { s.runner.opts.Pool.Retire(id) }
+func (s *Standby) FnRemoved(id string) {
+	s.runner.opts.Pool.Retire(id)
+	s.note(subject{fnID: id})
+}
 
 func (s *Standby) note(what subject) {
 	s.mu.Lock()
@@ -171,28 +179,27 @@ func (s *Standby) eachFn(ctx context.Context, app *model.App, do func(*model.Fn)
 
 func (s *Standby) lookAtApp(ctx context.Context, id string) error {
 	app, err := s.definitions.AppByID(ctx, id)
+	if errors.Is(err, model.ErrAppNotFound) {
+		s.runner.opts.Pool.RetireApp(id)
+		return nil
+	}
 	if err != nil {
-		return ignoreNotFound(err)
+		return err
 	}
 	return s.eachFn(ctx, app, func(fn *model.Fn) { s.keep(app, fn) })
 }
 
 func (s *Standby) lookAtFn(ctx context.Context, id string) error {
 	fn, err := s.definitions.FnByID(ctx, id)
-	if err != nil {
-		return ignoreNotFound(err)
+	if err == nil {
+		var app *model.App
+		if app, err = s.definitions.AppByID(ctx, fn.AppID); err == nil {
+			s.keep(app, fn)
+			return nil
+		}
 	}
-	app, err := s.definitions.AppByID(ctx, fn.AppID)
-	if err != nil {
-		return ignoreNotFound(err)
-	}
-	s.keep(app, fn)
-	return nil
-}
-
-// ignoreNotFound is for what was deleted after it was noted.
-func ignoreNotFound(err error) error {
 	if errors.Is(err, model.ErrFnNotFound) || errors.Is(err, model.ErrAppNotFound) {
+		s.runner.opts.Pool.Retire(id)
 		return nil
 	}
 	return err

@@ -37,6 +37,12 @@ func (s *shelf) set(id, appID string, minimum int) {
 	s.fns = append(slices.DeleteFunc(s.fns, func(f *model.Fn) bool { return f.ID == id }), fn)
 }
 
+func (s *shelf) remove(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fns = slices.DeleteFunc(s.fns, func(f *model.Fn) bool { return f.ID == id })
+}
+
 func (s *shelf) AppByID(_ context.Context, id string) (*model.App, error) {
 	return find(s, s.apps, model.ErrAppNotFound, func(a *model.App) bool { return a.ID == id })
 }
@@ -134,9 +140,13 @@ func TestMinimumInstancesFollowTheDefinitions(t *testing.T) {
 	s.set("new", "a", 1)
 	standby.AppChanged("a")
 	b.awaitInstances(t, 2)
+	s.remove("fn")
 	standby.FnRemoved("fn")
 	b.awaitInstances(t, 1)
 	standby.FnChanged("unknown") // was deleted just now
+	s.mu.Lock()
+	s.apps = nil
+	s.mu.Unlock()
 	standby.AppRemoved("a")
 	b.awaitInstances(t, 0)
 }
@@ -165,4 +175,20 @@ func TestDefinitionsThatCannotBeReadAreReadLater(t *testing.T) {
 	s.broken = false
 	s.mu.Unlock()
 	b.awaitInstances(t, 1)
+}
+
+// TestFunctionThatIsDeletedWhileItIsLookedAtKeepsNothing deletes a function
+// after its definition was read and before the pool is told of it.
+func TestFunctionThatIsDeletedWhileItIsLookedAtKeepsNothing(t *testing.T) {
+	b := newBench(t, fake.Echo, nil)
+	s := &shelf{apps: []*model.App{{ID: "a"}}}
+	s.set("fn", "a", 1)
+	standby := newStandby(t, b, s)
+	b.awaitInstances(t, 1)
+	app, fn := s.apps[0], s.fns[0]
+	s.remove("fn")
+	b.pool.Retire("fn") // the first half of FnRemoved
+	standby.keep(app, fn)
+	standby.FnRemoved("fn")
+	b.awaitInstances(t, 0)
 }
