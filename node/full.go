@@ -17,6 +17,7 @@ import (
 	"github.com/tinefn/tine/internal/catalog"
 	"github.com/tinefn/tine/internal/edge"
 	"github.com/tinefn/tine/internal/gateway"
+	"github.com/tinefn/tine/internal/metrics"
 	"github.com/tinefn/tine/internal/pool"
 	"github.com/tinefn/tine/internal/runner"
 	"github.com/tinefn/tine/internal/sockdir"
@@ -94,6 +95,7 @@ func (n *Node) openDriver(ctx context.Context) (driver.Driver, error) {
 			Host: c.Host, CertPath: c.CertPath, TLSVerify: c.TLSVerify, Logger: n.log,
 			CallTimeout: c.CallTimeout, PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
 			Networks: c.Networks, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
+			Observe: metrics.NewEngine(n.registry).Request,
 		})
 		if err != nil {
 			return nil, err
@@ -102,9 +104,11 @@ func (n *Node) openDriver(ctx context.Context) (driver.Driver, error) {
 	n.stack.push("the container engine", engine.Close)
 	can := engine.Capabilities()
 	n.log.Info("container engine", slog.String("driver", can.Name), slog.String("version", can.Version))
-	return breaker.New(engine, breaker.Options{
+	guarded := breaker.New(engine, breaker.Options{
 		Failures: n.config.Engine.Failures, MaxPause: n.config.Engine.MaxPause, Logger: n.log,
-	}), nil
+	})
+	metrics.RegisterCircuit(n.registry, guarded.Open)
+	return guarded, nil
 }
 
 // buildPool makes the pool of instances, as large as the machine allows.
@@ -127,7 +131,7 @@ func (n *Node) buildPool(engine driver.Driver) (*pool.Pool, error) {
 	}
 	n.stack.push("socket directories", func(context.Context) error { return sockets.Close() })
 	instances := pool.New(pool.Options{
-		Driver: engine, Logger: n.log, Total: size.Total, NewSession: runner.NewSession,
+		Driver: engine, Logger: n.log, Observer: metrics.NewInstances(n.registry), Total: size.Total, NewSession: runner.NewSession,
 		Sockets: func() (pool.SocketDir, error) {
 			dir, err := sockets.Create()
 			if err != nil {
@@ -138,6 +142,7 @@ func (n *Node) buildPool(engine driver.Driver) (*pool.Pool, error) {
 		StartTimeout: c.StartTimeout, QueueTimeout: c.QueueTimeout, QueueSize: c.QueueSize, FailFast: c.FailFast,
 		FreezeAfter: c.FreezeAfter, YieldAfter: c.YieldAfter, StockPercent: c.StockPercent,
 	})
+	metrics.RegisterLevels(n.registry, instances)
 	return instances, nil
 }
 
@@ -152,7 +157,7 @@ func (n *Node) buildRunner(instances *pool.Pool) (*runner.Runner, error) {
 	n.stack.push("syslog", func(context.Context) error { lines.Close(); return nil })
 	local := runner.New(runner.Options{
 		Pool: instances, Logger: n.log, Hostname: hostname, Scale: model.Scale(c.Scale),
-		LogOutput: c.LogOutput, MaxLogBytes: c.MaxLogBytes, Syslog: lines,
+		Observer: metrics.NewCalls(n.registry), LogOutput: c.LogOutput, MaxLogBytes: c.MaxLogBytes, Syslog: lines,
 		Limits: driver.Limits{
 			Processes: c.Processes, DiskMiB: c.DiskMiB, OpenFiles: c.OpenFiles, LockedMemoryBytes: c.LockedMemoryBytes,
 			PendingSignals: c.PendingSignals, MessageQueueBytes: c.MessageQueueBytes, TmpInodes: c.TmpInodes,

@@ -14,6 +14,8 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/internal/config"
 	"github.com/tinefn/tine/internal/edge"
@@ -45,6 +47,8 @@ type Node struct {
 	log    *slog.Logger
 	stack  stack // what was started
 	web    *webServer
+
+	registry *prometheus.Registry
 }
 
 // New builds the node that the settings describe and opens what it needs:

@@ -14,14 +14,18 @@ import (
 	"github.com/tinefn/tine/internal/edge"
 	"github.com/tinefn/tine/internal/http1"
 	"github.com/tinefn/tine/internal/httpapi"
+	"github.com/tinefn/tine/internal/metrics"
 	"github.com/tinefn/tine/internal/telemetry"
 )
 
 // newRouter makes a router with the routes that every node has.
 func (n *Node) newRouter() (*edge.Router, error) {
 	c := n.config.HTTP
+	registry := telemetry.NewRegistry()
+	n.registry = registry
 	router, err := edge.NewRouter(edge.Options{
-		Logger: n.log, MaxRequestBytes: c.MaxRequestBytes, BodyReadTimeout: c.BodyReadTimeout,
+		Observer: metrics.NewRequests(registry),
+		Logger:   n.log, MaxRequestBytes: c.MaxRequestBytes, BodyReadTimeout: c.BodyReadTimeout,
 		CORSOrigins: c.CORSOrigins, CORSHeaders: c.CORSHeaders, RequestIDHeader: c.RequestIDHeader,
 	})
 	if err != nil {
@@ -29,7 +33,7 @@ func (n *Node) newRouter() (*edge.Router, error) {
 	}
 	httpapi.RegisterPing(router)
 	httpapi.RegisterVersion(router, "")
-	router.Handle(http.MethodGet, "/metrics", plain(telemetry.MetricsHandler(telemetry.NewRegistry())))
+	router.Handle(http.MethodGet, "/metrics", plain(telemetry.MetricsHandler(registry)))
 	router.Handle("*", "/debug/vars", plain(expvar.Handler()))
 	router.Handle("*", "/debug/pprof/", plain(http.HandlerFunc(pprof.Index)))
 	for name, handler := range map[string]http.HandlerFunc{"cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol} {

@@ -206,6 +206,7 @@ func (c *engineContainer) looksOutOfMemory() bool {
 func (c *engineContainer) awaitExit(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	began := time.Now()
 	// The engine accepts the request at once; only its answer has no deadline.
 	accepted := time.AfterFunc(c.driver.opts.CallTimeout, func() { cancel(errNoAnswer) })
 	wait := c.driver.engine.ContainerWait(ctx, c.id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
@@ -213,8 +214,10 @@ func (c *engineContainer) awaitExit(ctx context.Context) (int, error) {
 	// One of the channels delivers for sure: the end of ctx breaks the request.
 	select {
 	case err := <-wait.Error:
+		c.driver.opts.Observe("docker_wait_container", time.Since(began), err)
 		return 0, err
 	case exit := <-wait.Result:
+		c.driver.opts.Observe("docker_wait_container", time.Since(began), nil)
 		if exit.Error != nil {
 			return 0, errors.New(exit.Error.Message)
 		}

@@ -53,11 +53,15 @@ type Options struct {
 	LabelInstance string // default random
 
 	EnableVolumes bool // allow images that declare volumes
+
+	// Observe, if set, is told of each request to the engine, by Fn's name for
+	// it. It must return at once.
+	Observe func(api string, took time.Duration, err error)
 }
 
 // Driver implements [driver.Driver] on a Docker Engine.
 type Driver struct {
-	engine       *client.Client
+	engine       *timed
 	opts         Options
 	log          *slog.Logger
 	capabilities driver.Capabilities
@@ -97,11 +101,14 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 	if opts.LabelTag != "" && opts.LabelInstance == "" {
 		opts.LabelInstance = randomInstance()
 	}
+	if opts.Observe == nil {
+		opts.Observe = func(string, time.Duration, error) {}
+	}
 	engine, err := connect(opts)
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{engine: engine, opts: opts, log: opts.Logger, containers: map[*engineContainer]struct{}{}}
+	d := &Driver{engine: &timed{engine, opts.Observe}, opts: opts, log: opts.Logger, containers: map[*engineContainer]struct{}{}}
 	d.networks.names = opts.Networks
 	d.networks.use = make([]int, len(opts.Networks))
 	if d.capabilities, err = d.probe(ctx); err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -105,10 +106,12 @@ func (d *Driver) pull(ctx context.Context, image string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, d.opts.PullTimeout, errPullTimeout)
 	defer cancel()
 	d.log.Info("pulling image", slog.String("image", image))
+	began := time.Now()
 	progress, err := d.engine.ImagePull(ctx, image, client.ImagePullOptions{})
 	if err == nil {
 		err = progress.Wait(ctx)
 	}
+	d.opts.Observe("docker_pull_image", time.Since(began), err)
 	switch {
 	case err == nil:
 		return nil

@@ -32,6 +32,7 @@ var rows = []row{
 	{[]string{"internal/catalog", "internal/pool"}, "policy knows neither wire nor engine, so that it can be tested with neither"},
 	{[]string{"internal/runner", "internal/edge"}, "executing a call does not depend on how it arrived"},
 	{[]string{"internal/gateway", "internal/httpapi"}, "the wire does not know which parts a node has"},
+	{[]string{"internal/metrics"}, "what is observed does not know who counts"},
 	{[]string{"node"}, "the composition can be embedded, so it does not depend on a program"},
 	{[]string{"cmd/..."}, "programs are not imported"},
 	{[]string{"test/...", "internal/archtest"}, "what the project ships does not contain what tests it"},

@@ -17,8 +17,9 @@ const maxRequestIDBytes = 128
 // requestContext is what the router knows of a request, in its context.
 type requestContext struct {
 	context.Context
-	id     string // "" if identifiers are off
-	params []param
+	id         string // "" if identifiers are off
+	params     []param
+	fdkVersion string // of the function that answered
 }
 
 // param is a parameter of the path, decoded.

@@ -6,6 +6,7 @@ import "net/http"
 // whether the client stopped taking bytes.
 type response struct {
 	http.ResponseWriter
+	status  int // 0: not written, or by the first Write
 	started bool
 	broken  bool
 }
@@ -16,6 +17,9 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *response) WriteHeader(status int) {
 	// Informational responses precede the final one, except for a switch of protocols.
 	if status >= http.StatusOK || status == http.StatusSwitchingProtocols {
+		if !w.started {
+			w.status = status
+		}
 		w.started = true
 	}
 	w.ResponseWriter.WriteHeader(status)

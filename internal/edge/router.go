@@ -38,6 +38,8 @@ type Options struct {
 	// RequestIDHeader is the request header that may carry an identifier for
 	// the log; empty switches request identifiers off.
 	RequestIDHeader string
+
+	Observer Observer // nil: none
 }
 
 // Handler serves one request. An error that it returns before it has started
@@ -65,6 +67,8 @@ type Router struct {
 	cors            *cors // nil: off
 	requestIDHeader string
 	busy            busyLog
+	observer        Observer          // nil: none
+	fnPatterns      map[string]string // by pattern
 
 	tree     *chi.Mux // finds patterns; never serves
 	handlers map[Route]Handler
@@ -84,6 +88,8 @@ func NewRouter(opts Options) (*Router, error) {
 		bodyReadTimeout: opts.BodyReadTimeout,
 		cors:            c,
 		requestIDHeader: opts.RequestIDHeader,
+		observer:        opts.Observer,
+		fnPatterns:      map[string]string{},
 		tree:            chi.NewRouter(),
 		handlers:        make(map[Route]Handler),
 	}, nil
@@ -107,6 +113,7 @@ func (rt *Router) Handle(method, pattern string, h Handler) {
 		rt.tree.Method(m, pattern, http.NotFoundHandler())
 	}
 	rt.routes = append(rt.routes, Route{method, pattern})
+	rt.fnPatterns[pattern] = fnPattern(pattern)
 }
 
 // Routes returns what was registered, in that order.
@@ -137,12 +144,18 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A copy keeps changes to body and context from handlers around the router.
 	req := r.WithContext(known)
 	resp := &response{ResponseWriter: w}
+	var err error
+	if rt.observer != nil {
+		route, began := rt.observedRoute(r.Method, r.Pattern), time.Now()
+		rt.observer.Began(route)
+		defer func() { rt.ended(route, known, resp, err, began) }()
+	}
 	body := rt.limitBody(resp, req)
 	if body != nil {
 		defer body.finish()
 	}
 
-	err := rt.run(resp, req)
+	err = rt.run(resp, req)
 	if err == nil {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 const (
 	headerCallID     = "Fn-Call-Id"
 	headerInvokeType = "Fn-Invoke-Type"
+	headerFDKVersion = "Fn-Fdk-Version"
 
 	invokeTypeDetached = "detached"
 )
@@ -63,6 +64,7 @@ func (g *Gateway) invokeSync(w http.ResponseWriter, r *http.Request, call *invok
 	if err != nil {
 		return callFailed(w, err)
 	}
+	edge.NoteFDKVersion(r, response.Header.Get(headerFDKVersion))
 	status, err := mapHeader(w.Header(), response.Header)
 	if err != nil {
 		return withClose(err, response.Body)

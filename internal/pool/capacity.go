@@ -147,7 +147,7 @@ func (p *Pool) makeRoomLocked(g *group) bool {
 		return false
 	}
 	for _, inst := range victims {
-		p.observer.Evicted(inst.group.spec, inst.state)
+		inst.group.watcher.Evicted(inst.state)
 		p.endRestingLocked(inst, "evicted for another function")
 	}
 	return true

@@ -177,6 +177,7 @@ func (p *Pool) monitor(inst *Instance) {
 		}
 		if err == nil {
 			inst.exit = &exit
+			inst.group.watcher.Exited(exit)
 			break
 		}
 		if errors.Is(err, driver.ErrGone) {

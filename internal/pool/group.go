@@ -10,6 +10,7 @@ import (
 type group struct {
 	pool     *Pool
 	spec     *Spec
+	watcher  Watcher
 	app, fn  *share
 	revision Revision // the newest that callers came with
 
@@ -45,7 +46,7 @@ type group struct {
 func (p *Pool) groupLocked(spec *Spec) *group {
 	g := p.groups[spec.Key]
 	if g == nil {
-		g = &group{pool: p, spec: spec, all: map[*Instance]struct{}{}, waiters: list.New(), revision: spec.Revision}
+		g = &group{pool: p, spec: spec, watcher: p.observer.Watch(spec), all: map[*Instance]struct{}{}, waiters: list.New(), revision: spec.Revision}
 		g.app, g.fn = p.apps.of(spec.AppID), p.fns.of(spec.FnID)
 		g.app.join(g)
 		g.fn.join(g)
@@ -102,6 +103,7 @@ func (p *Pool) dropIfUnusedLocked(g *group) {
 	}
 	delete(p.groups, g.spec.Key)
 	delete(p.hungry, g)
+	g.watcher.Close()
 	p.apps.leave(g.spec.AppID, g)
 	p.fns.leave(g.spec.FnID, g)
 	p.unstockLocked(g)

@@ -14,12 +14,10 @@ import (
 // State is where an instance is in its life:
 //
 //	launching ──► busy ◄──► idle ──► frozen
-//	    │          ▲ │       │         │
-//	    │          └─┼───────┼─────────┤
-//	    └────────────┴───►───┴────►────┴──► ending ──► (removed)
-//
-// A launched instance counts as busy until it is given to a waiter or put
-// aside.
+//	   │  │        ▲ │       ▲ │       │
+//	   │  └────────┼─┼───────┘ │       │
+//	   │           └─┼─────────┼───────┤
+//	   └─────────────┴────►────┴──►────┴──► ending ──► (removed)
 type State int
 
 // The states.
@@ -31,13 +29,16 @@ const (
 	Ending
 )
 
+// StateCount is how many states there are.
+const StateCount = int(Ending) + 1
+
 func (s State) String() string {
 	return [...]string{"launching", "idle", "frozen", "busy", "ending"}[s]
 }
 
 // legal lists the states that may follow each state.
 var legal = [...][]State{
-	Launching: {Busy, Ending},
+	Launching: {Busy, Idle, Ending},
 	Idle:      {Frozen, Busy, Ending},
 	Frozen:    {Busy, Ending},
 	Busy:      {Idle, Busy, Ending}, // busy to busy: handed from one caller to the next
@@ -112,6 +113,6 @@ func (inst *Instance) setState(next State) {
 		panic(fmt.Sprintf("pool: instance %s cannot go from %v to %v", inst.ID, inst.state, next))
 	}
 	now := time.Now()
-	inst.group.pool.observer.Moved(inst.group.spec, inst.state, next, now.Sub(inst.stateSince))
+	inst.group.watcher.Moved(inst.state, next, now.Sub(inst.stateSince))
 	inst.state, inst.stateSince = next, now
 }

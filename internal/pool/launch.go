@@ -69,7 +69,7 @@ func (p *Pool) prepareLocked(g *group) {
 		g.preparing = false
 		if err != nil {
 			p.log.Warn("image is not available", slog.String("fn_id", g.spec.FnID), slog.String("image", g.spec.Container.Image), slog.Any("error", err))
-			p.observer.Launched(g.spec, Launch{Image: time.Since(began)}, err)
+			g.watcher.Launched(Launch{Image: time.Since(began)}, err)
 			p.backOffLocked(g, began)
 			if g.hasNone() {
 				g.failBefore(began, func() error { return imageError(err) })
@@ -85,6 +85,9 @@ func (p *Pool) prepareLocked(g *group) {
 
 // launchLocked starts one instance for g. Its capacity is reserved already.
 func (p *Pool) launchLocked(g *group) {
+	if g.waiters.Len() > 0 {
+		g.watcher.Starved(time.Since(g.oldest()))
+	}
 	g.launching++
 	g.update()
 	began := time.Now()
@@ -100,7 +103,7 @@ func (p *Pool) launchLocked(g *group) {
 		defer p.mu.Unlock()
 		g.launching--
 		g.update()
-		p.observer.Launched(g.spec, inst.launch, err)
+		g.watcher.Launched(inst.launch, err)
 		if err != nil {
 			inst.log.Warn("launch failed", slog.String("image", g.spec.Container.Image), slog.Any("error", err))
 			p.launchFailedLocked(g, began, &LaunchError{err: launchError(err), Instance: inst})
@@ -116,8 +119,7 @@ func (p *Pool) launchLocked(g *group) {
 		g.all[inst] = struct{}{}
 		g.update()
 		inst.readySince = time.Now()
-		inst.setState(Busy) // as if its launcher held it
-		p.busy++
+		p.busy++ // as if its launcher held it, and gave it back
 		p.putBackLocked(inst)
 	})
 }

@@ -175,7 +175,7 @@ func (p *Pool) acquire(ctx context.Context, spec *Spec) (lease *Lease, frozen bo
 	p.refuseAtOnceLocked(g)
 	p.mu.Unlock()
 	lease, err = p.await(ctx, g, w)
-	p.observer.Waited(spec, time.Since(w.since), err)
+	g.watcher.Waited(time.Since(w.since), err)
 	return lease, false, err
 }
 
@@ -263,7 +263,7 @@ func (p *Pool) putBackLocked(inst *Instance) {
 	case inst.worn():
 		p.endLocked(inst, "it has served its time")
 	case p.mustYieldLocked(inst):
-		p.observer.Evicted(g.spec, Busy)
+		g.watcher.Evicted(Busy)
 		p.endLocked(inst, "evicted for a function that uses less")
 	case g.waiters.Len() > 0:
 		p.takeLocked(inst) // for the waiter, which may run as soon as it is served

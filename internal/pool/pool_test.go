@@ -418,7 +418,7 @@ func TestTooLargeNeverFits(t *testing.T) {
 
 func TestStatesFollowTheDiagram(t *testing.T) {
 	all := []State{Launching, Idle, Frozen, Busy, Ending}
-	g := &group{pool: &Pool{observer: blind{}}}
+	g := &group{watcher: blind{}}
 	for _, from := range all {
 		for _, to := range all {
 			func() {

@@ -108,7 +108,7 @@ func (p *Pool) freeze(inst *Instance) {
 	began := time.Now()
 	inst.frozen = true // also if it fails: nobody knows how far it went
 	err := inst.container.Freeze(ctx)
-	p.observer.Froze(time.Since(began), err)
+	inst.group.watcher.Froze(time.Since(began), err)
 	if err == nil {
 		return
 	}
@@ -165,7 +165,7 @@ func (p *Pool) thaw(inst *Instance) error {
 	defer cancel()
 	began := time.Now()
 	err := inst.container.Thaw(ctx)
-	p.observer.Thawed(time.Since(began), err)
+	inst.group.watcher.Thawed(time.Since(began), err)
 	inst.frozen = err != nil
 	return err
 }

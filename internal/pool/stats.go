@@ -15,7 +15,8 @@ type Counts struct {
 	Waiting                       int // callers in line
 }
 
-func (c *Counts) add(other Counts) {
+// Add adds the numbers of others.
+func (c *Counts) Add(other Counts) {
 	c.Launching += other.Launching
 	c.Idle += other.Idle
 	c.Frozen += other.Frozen
@@ -30,7 +31,7 @@ func (p *Pool) Stats() Stats {
 	defer p.mu.Unlock()
 	stats := Stats{Used: p.ledger.Used(), Total: p.ledger.Total()}
 	for _, g := range p.groups {
-		stats.add(g.counts())
+		stats.Add(g.counts())
 	}
 	return stats
 }

@@ -9,12 +9,13 @@ import (
 )
 
 // NewRegistry returns a registry with what the Go runtime and the operating
-// system know about this process.
+// system know about this process, the latter also under the names of Fn.
 func NewRegistry() *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{Namespace: "fn"}),
 	)
 	return registry
 }

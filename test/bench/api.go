@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -75,6 +76,33 @@ func (n *node) call(ctx context.Context, fnID, header string, payload []byte) (t
 	return took, nil
 }
 
+// metric returns the sum of a metric of the node over all of its labels.
+func (n *node) metric(ctx context.Context, name string) (float64, error) {
+	caller := newCaller(n.address)
+	defer caller.close()
+	var body bytes.Buffer
+	if got, err := caller.do(ctx, buildRequest("GET", "/metrics", "", nil), &body); err != nil || got.status != http.StatusOK {
+		return 0, fmt.Errorf("read metrics: status %d: %w", got.status, err)
+	}
+	return sumMetric(body.Bytes(), name)
+}
+
+// sumMetric adds up the lines of a metric in Prometheus' text form.
+func sumMetric(text []byte, name string) (sum float64, err error) {
+	for line := range bytes.Lines(text) {
+		rest, found := bytes.CutPrefix(line, []byte(name))
+		if !found || rest[0] != '{' && rest[0] != ' ' {
+			continue
+		}
+		value, err := strconv.ParseFloat(string(bytes.TrimSpace(rest[bytes.LastIndexByte(rest, ' '):])), 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += value
+	}
+	return sum, nil
+}
+
 // launchStep is how many containers are started at a time: engines get slow,
 // and starts time out, when it are many.
 const launchStep = 4
@@ -85,7 +113,7 @@ func (n *node) launch(ctx context.Context, fnID string, count int) error {
 	const attempts = 10
 	header := delayHeader(1500)
 	for range attempts * (count/launchStep + 1) {
-		have, err := n.bench.containers(ctx, n.tag, "")
+		have, err := n.bench.containers(ctx, n.tag)
 		if err != nil || have >= count {
 			return err
 		}

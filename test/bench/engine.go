@@ -16,12 +16,9 @@ const tagLabel = "fn-agent-classifier"
 // cleanUpLimit bounds the removal of containers that a server left behind.
 const cleanUpLimit = time.Minute
 
-// containers counts those of a node that are in a state, or all if that is "".
-func (b *bench) containers(ctx context.Context, tag, status string) (int, error) {
+// containers counts those of a node.
+func (b *bench) containers(ctx context.Context, tag string) (int, error) {
 	filters := make(client.Filters).Add("label", tagLabel+"="+tag)
-	if status != "" {
-		filters.Add("status", status)
-	}
 	list, err := b.engine.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: filters})
 	if err != nil {
 		return 0, fmt.Errorf("count containers: %w", err)

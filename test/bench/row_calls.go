@@ -135,13 +135,12 @@ func freezeRow(ctx context.Context, b *bench) (lines []line, err error) {
 	}, nil
 }
 
-// awaitFrozen waits until the engine says that so many containers of the node
-// are paused.
+// awaitFrozen waits until the node says that so many instances are frozen.
 func (n *node) awaitFrozen(ctx context.Context, count int) error {
 	err := poll(ctx, 100*time.Millisecond, startLimit, func() (bool, error) {
-		frozen, err := n.bench.containers(ctx, n.tag, "paused")
-		n.bench.progress.show("%d of %d frozen", frozen, count)
-		return frozen >= count, err
+		frozen, err := n.metric(ctx, "fn_container_paused_total")
+		n.bench.progress.show("%.0f of %d frozen", frozen, count)
+		return frozen >= float64(count), err
 	})
 	if err != nil {
 		return fmt.Errorf("wait until %d instances are frozen: %w", count, err)

@@ -1,0 +1,72 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tinefn/tine/internal/runner"
+	"github.com/tinefn/tine/model"
+)
+
+// Calls counts calls. It is the observer of a runner.
+type Calls struct {
+	calls, completed, canceled, timeouts, errors, busy prometheus.Counter
+	queued, running                                    prometheus.Gauge
+	total, function                                    prometheus.Histogram
+	coldTotal                                          prometheus.Histogram
+}
+
+var _ runner.Observer = (*Calls)(nil)
+
+// NewCalls registers the metrics of calls.
+func NewCalls(registry prometheus.Registerer) *Calls {
+	f := factory{registry}
+	seconds := f.histograms(tineNamespace, "call_seconds", "How long successful calls took: in all, or in the function; cold are those that an instance was launched for.", callBuckets, "part", "cold")
+	return &Calls{
+		calls:     f.counter(namespace, "calls", "Calls submitted."),
+		completed: f.counter(namespace, "completed", "Calls that succeeded."),
+		canceled:  f.counter(namespace, "canceled", "Calls whose caller left."),
+		timeouts:  f.counter(namespace, "timeouts", "Calls that exceeded their function's timeout."),
+		errors:    f.counter(namespace, "errors", "Calls that failed otherwise."),
+		busy:      f.counter(namespace, "server_busy", "Calls refused for lack of capacity."),
+		queued:    f.gauge(namespace, "queued", "Calls that wait for an instance."),
+		running:   f.gauge(namespace, "running", "Calls that hold an instance."),
+		total:     seconds.WithLabelValues("total", "false").(prometheus.Histogram),
+		function:  seconds.WithLabelValues("function", "false").(prometheus.Histogram),
+		coldTotal: seconds.WithLabelValues("total", "true").(prometheus.Histogram),
+	}
+}
+
+// Queued counts callers that wait.
+func (c *Calls) Queued(change int) {
+	if change > 0 {
+		c.calls.Inc()
+	}
+	c.queued.Add(float64(change))
+}
+
+// Running counts callers that hold an instance.
+func (c *Calls) Running(change int) { c.running.Add(float64(change)) }
+
+// Over counts what became of a call.
+func (c *Calls) Over(report *runner.Report) {
+	if report.Err == nil {
+		c.completed.Inc()
+		if report.Timing.Cold {
+			c.coldTotal.Observe(report.Timing.Total.Seconds())
+			return
+		}
+		c.total.Observe(report.Timing.Total.Seconds())
+		c.function.Observe(report.Timing.Execution().Seconds())
+		return
+	}
+	switch model.Describe(report.Err).Kind {
+	case model.ErrClientCanceled:
+		c.canceled.Inc()
+	case model.ErrCallTimeout:
+		c.timeouts.Inc()
+	case model.ErrServerBusy:
+		c.busy.Inc()
+	default:
+		c.errors.Inc()
+	}
+}
