@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"time"
 
 	"github.com/moby/moby/client"
 
@@ -46,8 +48,7 @@ func (c *engineContainer) Freeze(ctx context.Context) error {
 	if f.group != nil {
 		err = told(what, f.group.freeze())
 	} else {
-		_, err = c.driver.engine.ContainerPause(callCtx, c.id, client.ContainerPauseOptions{})
-		err = failure(callCtx, what, err)
+		err = failure(callCtx, what, c.pause(callCtx))
 	}
 	if c.removing.Load() {
 		err = errors.Join(c.thawOvertaken(ctx, f, err), driver.ErrGone)
@@ -70,9 +71,47 @@ func (c *engineContainer) Thaw(ctx context.Context) error {
 		return told(what, err)
 	}
 	if err == nil { // without a Freeze before, the engine says that it is not frozen
-		_, err = c.driver.engine.ContainerUnpause(callCtx, c.id, client.ContainerUnpauseOptions{})
+		err = c.unpause(callCtx)
 	}
 	return failure(callCtx, what, err)
+}
+
+// The engine (28.2 at least) answers a pause, and its opposite, before its
+// record of the container says so. One that comes right after the other is
+// refused until then, a few milliseconds at most on a quiet machine.
+const (
+	engineLag   = 500 * time.Millisecond // after which a refusal is taken for the truth
+	engineRetry = 2 * time.Millisecond
+)
+
+func (c *engineContainer) pause(ctx context.Context) error {
+	return whenNoted(ctx, "is already paused", func() error {
+		_, err := c.driver.engine.ContainerPause(ctx, c.id, client.ContainerPauseOptions{})
+		return err
+	})
+}
+
+func (c *engineContainer) unpause(ctx context.Context) error {
+	return whenNoted(ctx, "is not paused", func() error {
+		_, err := c.driver.engine.ContainerUnpause(ctx, c.id, client.ContainerUnpauseOptions{})
+		return err
+	})
+}
+
+// whenNoted asks again while the engine refuses with a text, which is all that
+// tells this refusal from others.
+func whenNoted(ctx context.Context, refusal string, ask func() error) error {
+	for until := time.Now().Add(engineLag); ; {
+		err := ask()
+		if err == nil || !answered(err) || !strings.Contains(message(err), refusal) || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(engineRetry):
+		}
+	}
 }
 
 // told adds what was tried to an error of a control group. It is not for
@@ -99,7 +138,7 @@ func (c *engineContainer) thawOvertaken(ctx context.Context, f *freezer, froze e
 	}
 	callCtx, cancel := c.driver.deadline(context.WithoutCancel(ctx))
 	defer cancel()
-	_, err := c.driver.engine.ContainerUnpause(callCtx, c.id, client.ContainerUnpauseOptions{})
+	err := c.unpause(callCtx)
 	if answered(err) {
 		return nil // there is nothing to thaw any more
 	}

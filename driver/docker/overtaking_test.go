@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"sync"
 	"testing"
 	"time"
@@ -20,7 +21,11 @@ import (
 // has one container and does what on says.
 
 // onRequest are handlers of the requests that matter, nil for a success.
-type onRequest struct{ inspect, pause, unpause, stop, remove func() }
+// Refusal is what the engine answers instead of a success, empty for a success.
+type onRequest struct {
+	inspect, pause, unpause, stop, remove func()
+	refusal                               func(request string) string
+}
 
 const testGroup = "sys/fs/cgroup/docker/" + testID
 
@@ -36,9 +41,16 @@ func scripted(t *testing.T, on *onRequest, opts Options) (d *Driver, root string
 	t.Helper()
 	mux := http.NewServeMux()
 	answer := func(pattern, body string, do func()) {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			call(do)
 			w.Header().Set("Content-Type", "application/json")
+			if on.refusal != nil {
+				if text := on.refusal(path.Base(r.URL.Path)); text != "" {
+					w.WriteHeader(http.StatusConflict)
+					fmt.Fprintf(w, `{"message":%q}`, text)
+					return
+				}
+			}
 			if body == "" {
 				w.WriteHeader(http.StatusNoContent)
 				return
@@ -235,5 +247,39 @@ func TestControlGroupIsSoughtOnceAndNotByStart(t *testing.T) {
 	}
 	if inspects != 1 {
 		t.Errorf("%d look-ups", inspects)
+	}
+}
+
+// The engine answers a pause and its opposite before its record of the
+// container says so, and refuses the other one until then.
+func TestEngineThatHasNotNotedYet(t *testing.T) {
+	for name, test := range map[string]struct {
+		refused int
+		fails   bool
+	}{
+		"at once": {0, false}, "after a while": {2, false}, "never": {1 << 30, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var on onRequest
+			d, _ := scripted(t, &on, Options{})
+			d.cgroups.root = t.TempDir()
+			c := startScripted(t, d)
+			left := map[string]int{"pause": test.refused, "unpause": test.refused}
+			texts := map[string]string{"pause": "Container " + testID + " is already paused", "unpause": "Container " + testID + " is not paused"}
+			on.refusal = func(request string) string {
+				if left[request] == 0 {
+					return ""
+				}
+				left[request]--
+				return texts[request]
+			}
+			if err := c.Freeze(t.Context()); (err != nil) != test.fails {
+				t.Errorf("freeze: %v", err)
+			}
+			if err := c.Thaw(t.Context()); (err != nil) != test.fails {
+				t.Errorf("thaw: %v", err)
+			}
+			on.refusal = nil
+		})
 	}
 }
