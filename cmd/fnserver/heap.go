@@ -1,6 +1,12 @@
 package main
 
-import "runtime"
+import (
+	"context"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
 
 // heapFloorBytes counts when the garbage collector decides whether to run, and
 // takes no memory, as it is never touched. Without it the collector runs for
@@ -8,8 +14,60 @@ import "runtime"
 // small. Measured, that took a tenth of the processor time under load.
 const heapFloorBytes = 12 << 20
 
-// raiseHeap keeps the floor until the function that it returns is called.
-func raiseHeap() (done func()) {
+// A server that was busy keeps what its heap grew to, as the collector next
+// runs after as much garbage again. So the memory goes back to the operating
+// system once a server rests, which takes some milliseconds of a processor.
+const (
+	restInterval = 5 * time.Second
+	// restBytes is what a server may allocate in an interval and count as one
+	// that rests. A warm call takes a few kilobytes.
+	restBytes = 1 << 20
+	// worthBytes is how much must have been allocated since memory was given
+	// back for it to be worth while.
+	worthBytes = 4 << 20
+)
+
+// keepHeap keeps the floor, and gives memory back, until the function that it
+// returns is called.
+func keepHeap() (done func()) {
 	floor := make([]byte, heapFloorBytes)
-	return func() { runtime.KeepAlive(floor) }
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		giveBack(ctx, allocated, debug.FreeOSMemory)
+	}()
+	return func() {
+		cancel()
+		<-ended
+		runtime.KeepAlive(floor)
+	}
+}
+
+// giveBack calls free at the rests that are worth it, until ctx ends. Total is
+// how many bytes were allocated since the start.
+func giveBack(ctx context.Context, total func() uint64, free func()) {
+	ticker := time.NewTicker(restInterval)
+	defer ticker.Stop()
+	last, freed := total(), uint64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := total()
+		if now-last < restBytes && now-freed >= worthBytes {
+			free()
+			now = total() // free itself allocates
+			freed = now
+		}
+		last = now
+	}
+}
+
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }

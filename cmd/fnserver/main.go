@@ -68,7 +68,7 @@ func buildVersion() string {
 // serve runs a node until a signal asks it to stop. A second signal ends the
 // process at once.
 func serve(environ []string, stderr io.Writer) error {
-	defer raiseHeap()()
+	defer keepHeap()()
 	dir, err := os.Getwd()
 	if err != nil {
 		return err
