@@ -20,7 +20,7 @@ type Engine struct {
 func NewEngine(registry prometheus.Registerer) *Engine {
 	f := factory{registry}
 	return &Engine{
-		latency: f.histograms(namespace, "docker_api_latency", "Milliseconds that requests to the engine took.", millisecondBuckets, "api_name", "api_status"),
+		latency: f.histograms(namespace, "docker_api_latency", "Milliseconds that requests to the engine took.", millisecondBuckets[:], "api_name", "api_status"),
 	}
 }
 

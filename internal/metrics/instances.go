@@ -3,7 +3,6 @@ package metrics
 import (
 	"errors"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,20 +12,10 @@ import (
 	"github.com/tinefn/tine/model"
 )
 
-// maxFunctions is how many functions have metrics of their own. All others
-// together have those of one.
-const maxFunctions = 1000
-
-// functionLabels are those of metrics of one function.
-var functionLabels = []string{"app_id", "fn_id", "image_name"}
-
 // Instances counts instances and what happens to them. It is the observer of a
 // pool.
 type Instances struct {
-	durations map[pool.State]*prometheus.HistogramVec
-	wait      *prometheus.HistogramVec
-	init      *prometheus.HistogramVec
-	evictions *prometheus.CounterVec
+	functions *functions
 
 	queueWait    *prometheus.HistogramVec
 	launches     *prometheus.CounterVec
@@ -34,15 +23,7 @@ type Instances struct {
 	freeze, thaw prometheus.Histogram
 	freezeErrors *prometheus.CounterVec
 	exits        *prometheus.CounterVec
-
-	mu        sync.Mutex // guards functions
-	functions map[labels]int
 }
-
-// labels name a function.
-type labels struct{ app, fn, image string }
-
-func (l labels) values() []string { return []string{l.app, l.fn, l.image} }
 
 var _ pool.Observer = (*Instances)(nil)
 
@@ -54,15 +35,10 @@ var stateNames = map[pool.State]string{
 // NewInstances registers the metrics of instances.
 func NewInstances(registry prometheus.Registerer) *Instances {
 	f := factory{registry}
-	i := &Instances{
-		durations: map[pool.State]*prometheus.HistogramVec{},
-		functions: map[labels]int{},
-		wait: f.histograms(namespace, "container_wait_duration_seconds", "Milliseconds that launches waited for capacity.",
-			millisecondBuckets, functionLabels...),
-		init: f.histograms(namespace, "container_uds_init_latency", "Milliseconds from the start of a container to its socket.",
-			millisecondBuckets, append([]string{"container_uds_state"}, functionLabels...)...),
-		evictions: f.counters(namespace, "container_evictions", "Instances that were ended for another function.",
-			append([]string{"container_state"}, functionLabels...)...),
+	functions := newFunctions()
+	registry.MustRegister(functions)
+	return &Instances{
+		functions: functions,
 		queueWait: f.histograms(tineNamespace, "queue_wait_seconds", "How long callers stood in line, by what became of that.", callBuckets, "result"),
 		launches:  f.counters(tineNamespace, "launches_total", "Launches, by what became of them.", "result"),
 		launchParts: f.histograms(tineNamespace, "launch_seconds", "Where the time of launches went.", callBuckets,
@@ -72,63 +48,27 @@ func NewInstances(registry prometheus.Registerer) *Instances {
 		freezeErrors: f.counters(tineNamespace, "freeze_failures_total", "Instances that could not be frozen or thawed, and were ended.", "operation"),
 		exits:        f.counters(namespace, "docker_exits", "Containers whose process ended, by exit code.", "api_name", "exit_status"),
 	}
-	for state, name := range stateNames {
-		i.durations[state] = f.histograms(namespace, "container_"+name+"_duration_seconds",
-			"Milliseconds that instances spent in state "+name+".", millisecondBuckets, functionLabels...)
-	}
-	return i
 }
 
 // Watch makes the metrics of a function.
 func (i *Instances) Watch(spec *pool.Spec) pool.Watcher {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	l := labels{spec.AppID, spec.FnID, spec.Container.Image}
-	if i.functions[l] == 0 && len(i.functions) >= maxFunctions {
-		l = labels{other, other, other}
-	}
-	i.functions[l]++
-	w := &watcher{instances: i, labels: l}
-	for state := range stateNames {
-		w.durations[state] = i.durations[state].WithLabelValues(l.values()...)
-	}
-	return w
+	return &watcher{i, i.functions.use(labels{spec.AppID, spec.FnID, spec.Container.Image})}
 }
 
-// watcher has the metrics of one function.
+// watcher counts what happens to one launch spec.
 type watcher struct {
 	instances *Instances
-	labels    labels
-	durations [pool.StateCount]prometheus.Observer
+	function  *function
 }
 
 // Close forgets the function, if this was the last of its specs.
-func (w *watcher) Close() {
-	i, values := w.instances, w.labels.values()
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.functions[w.labels]--; i.functions[w.labels] > 0 {
-		return
-	}
-	delete(i.functions, w.labels)
-	for state := range stateNames {
-		i.durations[state].DeleteLabelValues(values...)
-	}
-	i.wait.DeleteLabelValues(values...)
-	match := prometheus.Labels{"app_id": w.labels.app, "fn_id": w.labels.fn, "image_name": w.labels.image}
-	i.init.DeletePartialMatch(match)
-	i.evictions.DeletePartialMatch(match)
-}
+func (w *watcher) Close() { w.instances.functions.release(w.function) }
 
 func (w *watcher) Moved(from, _ pool.State, after time.Duration) {
-	if d := w.durations[from]; d != nil {
-		d.Observe(milliseconds(after))
-	}
+	w.function.states[from].observe(after)
 }
 
-func (w *watcher) Starved(wait time.Duration) {
-	w.instances.wait.WithLabelValues(w.labels.values()...).Observe(milliseconds(wait))
-}
+func (w *watcher) Starved(wait time.Duration) { w.function.wait.observe(wait) }
 
 func (w *watcher) Launched(launch pool.Launch, err error) {
 	i := w.instances
@@ -145,20 +85,18 @@ func (w *watcher) Launched(launch pool.Launch, err error) {
 		}
 	}
 	if launch.Init > 0 {
-		state := "initialized"
+		result := initialized
 		switch {
 		case errors.Is(err, model.ErrContainerInitTimeout):
-			state = "timedout"
+			result = initTimedOut
 		case err != nil:
-			state = "canceled"
+			result = initCanceled
 		}
-		i.init.WithLabelValues(append([]string{state}, w.labels.values()...)...).Observe(milliseconds(launch.Init))
+		w.function.init[result].observe(launch.Init)
 	}
 }
 
-func (w *watcher) Evicted(state pool.State) {
-	w.instances.evictions.WithLabelValues(append([]string{stateNames[state]}, w.labels.values()...)...).Inc()
-}
+func (w *watcher) Evicted(state pool.State) { w.function.evictions[state].Add(1) }
 
 func (w *watcher) Exited(exit driver.Exit) {
 	status := "exit_" + strconv.Itoa(exit.Code)

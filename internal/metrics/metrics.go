@@ -21,7 +21,7 @@ const (
 )
 
 // millisecondBuckets are Fn's bounds for times, in milliseconds.
-var millisecondBuckets = []float64{1, 10, 50, 100, 250, 500, 1000, 10_000, 60_000, 120_000}
+var millisecondBuckets = [...]float64{1, 10, 50, 100, 250, 500, 1000, 10_000, 60_000, 120_000}
 
 // Bounds for times in seconds: from what a warm call takes to what a pull does,
 // and from what a freeze takes to what an engine does.

@@ -40,7 +40,7 @@ func NewRequests(registry prometheus.Registerer) *Requests {
 	return &Requests{
 		requests:  f.counters(namespace, "api_request_count", "Requests that began.", "path", "method"),
 		responses: f.counters(namespace, "api_response_count", "Requests that ended.", outcome...),
-		latency:   f.histograms(namespace, "api_latency", "Milliseconds that requests took.", millisecondBuckets, outcome...),
+		latency:   f.histograms(namespace, "api_latency", "Milliseconds that requests took.", millisecondBuckets[:], outcome...),
 		began:     map[edge.Route]prometheus.Counter{},
 		ended:     map[edge.Outcome]outcomeMetrics{},
 		versions:  map[string]struct{}{},
