@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // cgroups finds the control groups of containers in the file trees that the
@@ -22,6 +23,14 @@ type cgroups struct {
 	once   sync.Once
 	mounts []cgroupMount
 	err    error
+
+	last atomic.Pointer[cgroupPlace]
+}
+
+// cgroupPlace is where a container's control group is.
+type cgroupPlace struct {
+	version cgroupVersion
+	dir, id string
 }
 
 // cgroupVersion is the generation of the kernel's interface.
@@ -63,15 +72,33 @@ func (c *cgroups) find(pid int, id string) (*cgroup, error) {
 			if mount.version != version || !ok {
 				continue
 			}
-			found := newCgroup(version, filepath.Join(c.root, mount.point, below))
+			dir := filepath.Join(c.root, mount.point, below)
+			found := newCgroup(version, dir)
 			if err := found.writable(); err != nil {
 				failed = append(failed, err)
 				continue
 			}
+			c.last.Store(&cgroupPlace{version, dir, id})
 			return found, nil
 		}
 	}
 	return nil, errors.Join(failed...)
+}
+
+// beside returns the group of the container id if it is where the last one
+// that was found is, and nil if not. An engine keeps its groups together, so
+// it need not be asked for the first process of each container.
+func (c *cgroups) beside(id string) *cgroup {
+	last := c.last.Load()
+	if last == nil || id == "" {
+		return nil
+	}
+	name := strings.Replace(filepath.Base(last.dir), last.id, id, 1)
+	found := newCgroup(last.version, filepath.Join(filepath.Dir(last.dir), name))
+	if found.writable() != nil {
+		return nil
+	}
+	return found
 }
 
 // load reads the mount points. They do not change while a server runs, or it

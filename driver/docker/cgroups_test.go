@@ -2,6 +2,7 @@ package docker
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,6 +99,31 @@ func TestControlGroupIsFound(t *testing.T) {
 			}
 			if want := filepath.Join(root, tt.group, tt.file); group.control != want {
 				t.Errorf("control %s, want %s", group.control, want)
+			}
+		})
+	}
+}
+
+func TestControlGroupBesideTheLastOne(t *testing.T) {
+	next, absent := strings.Repeat("e", 64), strings.Repeat("f", 64)
+	for name, format := range map[string]string{"engine's own layout": "docker/%s", "systemd": "system.slice/docker-%s.scope"} {
+		t.Run(name, func(t *testing.T) {
+			group := func(id string) string { return "sys/fs/cgroup/" + fmt.Sprintf(format, id) }
+			root := tree(t, mountV2, "0::/"+fmt.Sprintf(format, testID)+"\n", group(testID), group(next))
+			c := &cgroups{root: root}
+			if found := c.beside(next); found != nil {
+				t.Errorf("beside none: %+v", found)
+			}
+			if _, err := c.find(42, testID); err != nil {
+				t.Fatal(err)
+			}
+			if found, want := c.beside(next), filepath.Join(root, group(next), "cgroup.freeze"); found == nil || found.control != want {
+				t.Errorf("found %+v, want %s", found, want)
+			}
+			for _, id := range []string{absent, ""} {
+				if found := c.beside(id); found != nil {
+					t.Errorf("%q: found %+v", id, found)
+				}
 			}
 		})
 	}

@@ -159,7 +159,9 @@ func (c *engineContainer) exists(ctx context.Context) bool {
 }
 
 // Wait blocks until the process ended. The engine calls a container that was
-// not started yet "not running", hence the wait for the start.
+// not started yet "not running", hence the wait for the start. The request for
+// the exit code costs a connection and three goroutines while it waits, so it
+// is made when the output ended, which does not mean that the process did.
 func (c *engineContainer) Wait(ctx context.Context) (driver.Exit, error) {
 	what := "wait for container " + c.name
 	select {
@@ -168,6 +170,13 @@ func (c *engineContainer) Wait(ctx context.Context) (driver.Exit, error) {
 		return driver.Exit{}, fmt.Errorf("%s: %w", what, driver.ErrGone)
 	case <-ctx.Done():
 		return driver.Exit{}, fmt.Errorf("%s: %w", what, ended(ctx))
+	}
+	if c.output != nil { // its end says nearly always that the process ended
+		select {
+		case <-c.output.done:
+		case <-ctx.Done():
+			return driver.Exit{}, fmt.Errorf("%s: %w", what, ended(ctx))
+		}
 	}
 	code, err := c.awaitExit(ctx)
 	switch {

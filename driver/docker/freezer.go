@@ -163,11 +163,15 @@ func (c *engineContainer) findFreezer(ctx context.Context) (*freezer, error) {
 	if f := c.freezer.Load(); f != nil {
 		return f, ctx.Err()
 	}
+	f := &freezer{group: c.driver.cgroups.beside(c.id)}
+	if f.group != nil {
+		c.freezer.Store(f)
+		return f, ctx.Err()
+	}
 	pid, err := c.driver.firstProcess(ctx, c.id)
 	if err != nil {
 		return nil, err
 	}
-	f := &freezer{}
 	if f.group, err = c.driver.cgroups.find(pid, c.id); err != nil {
 		c.driver.log.Debug("freezing by the engine, the control group cannot be used",
 			slog.String("container_id", c.name), slog.Any("error", err))

@@ -1,7 +1,10 @@
 package docker
 
 import (
+	"bufio"
 	"context"
+	"encoding/binary"
+	"fmt"
 	"io"
 	"time"
 
@@ -35,7 +38,7 @@ func (c *engineContainer) attach(ctx context.Context) error {
 	go func() { // Remove waits for it
 		defer close(o.done)
 		// An error means that the connection is gone and with it the rest.
-		_, _ = stdcopy.StdCopy(stdout, stderr, o.stream.Reader)
+		_ = demultiplex(o.stream.Reader, stdout, stderr)
 	}()
 	return nil
 }
@@ -61,4 +64,67 @@ func (w lenientWriter) Write(p []byte) (int, error) {
 		_, _ = w.to.Write(p) // a sink that fails loses its data
 	}
 	return len(p), nil
+}
+
+// A frame of the engine's stream is the number of the output, three bytes of
+// nothing, the length of what follows as a big-endian number, and that. See
+// "Stream format" of the request "attach" in the API of the Docker Engine.
+const (
+	frameHeader = 8
+	frameLength = 4 // where the length is
+)
+
+// demultiplex copies the frames to the writers, until the stream ends. Unlike
+// stdcopy.StdCopy it has no buffer of its own, which would be the largest part
+// of what a resting instance takes of the server's memory.
+func demultiplex(stream *bufio.Reader, stdout, stderr io.Writer) error {
+	for {
+		header, err := stream.Peek(frameHeader)
+		if err != nil {
+			switch {
+			case err != io.EOF:
+				return err
+			case len(header) > 0:
+				return io.ErrUnexpectedEOF
+			}
+			return nil
+		}
+		output, left := stdcopy.StdType(header[0]), int64(binary.BigEndian.Uint32(header[frameLength:]))
+		_, _ = stream.Discard(frameHeader) // what was peeked
+		var to io.Writer
+		switch output {
+		case stdcopy.Stdin, stdcopy.Stdout: // as the documentation has it
+			to = stdout
+		case stdcopy.Stderr:
+			to = stderr
+		default: // stdcopy.Systemerr is the engine's own error
+			message, _ := io.ReadAll(io.LimitReader(stream, min(left, maxSystemError)))
+			return fmt.Errorf("the engine's stream of output %d: %q", output, message)
+		}
+		if err := relay(stream, left, to); err != nil {
+			return err
+		}
+	}
+}
+
+// maxSystemError bounds in bytes what is read of an error in the stream.
+const maxSystemError = 4 << 10
+
+// relay passes on n bytes as they come, out of the reader's buffer.
+func relay(stream *bufio.Reader, n int64, to io.Writer) error {
+	for n > 0 {
+		if _, err := stream.Peek(1); err != nil { // waits for more
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+		chunk, _ := stream.Peek(int(min(n, int64(stream.Buffered()))))
+		if _, err := to.Write(chunk); err != nil {
+			return err
+		}
+		_, _ = stream.Discard(len(chunk))
+		n -= int64(len(chunk))
+	}
+	return nil
 }
