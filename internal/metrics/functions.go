@@ -38,7 +38,7 @@ type function struct {
 // histogram counts durations by the bounds of millisecondBuckets.
 type histogram struct {
 	counts [len(millisecondBuckets) + 1]atomic.Uint64 // the last is for those above all bounds
-	sum    atomic.Int64                         // nanoseconds
+	sum    atomic.Int64                               // nanoseconds
 }
 
 func (h *histogram) observe(d time.Duration) {

@@ -161,8 +161,14 @@ func timingAttrs(t *invoke.Timing) []slog.Attr {
 		name string
 		took time.Duration
 	}{
-		{"queued", t.Queued}, {"image", t.Image}, {"create", t.Create}, {"start", t.Start}, {"init", t.Init},
-		{"first_byte", t.FirstByte}, {"body", t.Body}, {"total", t.Total},
+		{"queued", t.Queued},
+		{"image", t.Image},
+		{"create", t.Create},
+		{"start", t.Start},
+		{"init", t.Init},
+		{"first_byte", t.FirstByte},
+		{"body", t.Body},
+		{"total", t.Total},
 	} {
 		if part.took != 0 {
 			attrs = append(attrs, slog.Duration(part.name, part.took))

@@ -42,8 +42,14 @@ func TestEveryWriteThatSucceedsIsTold(t *testing.T) {
 	must(s.RemoveFn(ctx, fn.ID))
 	must(s.RemoveApp(ctx, app.ID))
 	want := []store.Change{
-		{AppID: app.ID}, {FnID: fn.ID}, {FnID: fn.ID}, {}, {}, {},
-		{FnID: fn.ID, Removed: true}, {AppID: app.ID, Removed: true},
+		{AppID: app.ID},
+		{FnID: fn.ID},
+		{FnID: fn.ID},
+		{},
+		{},
+		{},
+		{FnID: fn.ID, Removed: true},
+		{AppID: app.ID, Removed: true},
 	}
 	if diff := cmp.Diff(want, told); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

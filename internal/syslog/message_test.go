@@ -20,7 +20,8 @@ func TestMessages(t *testing.T) {
 	}{
 		{"nothing known", Line{Time: time.Unix(0, 0), Severity: Info, AppID: "A", FnID: "F"}, `<14>1 1970-01-01T00:00:00.000000Z h app_id=A,fn_id=F - - [fn@32473 app_id="A" fn_id="F"] `},
 		{
-			"long and odd", Line{Time: time.Unix(0, 0), Severity: Error, AppID: "01M89PZDYCR3C15F9TER000002", FnID: "01M89PZDYCR3C15F9TER000003", InstanceID: long, CallID: "a b]\"c", Text: "blåbær"},
+			"long and odd",
+			Line{Time: time.Unix(0, 0), Severity: Error, AppID: "01M89PZDYCR3C15F9TER000002", FnID: "01M89PZDYCR3C15F9TER000003", InstanceID: long, CallID: "a b]\"c", Text: "blåbær"},
 			`<11>1 1970-01-01T00:00:00.000000Z h app_id=01M89PZDYCR3C15F9TER000002,fn_id=01M89PZD ` + long[:128] + ` a?b]"c [fn@32473 app_id="01M89PZDYCR3C15F9TER000002" fn_id="01M89PZDYCR3C15F9TER000003" instance_id="` + long + `" call_id="a b\]\"c"] blåbær`,
 		},
 	} {
