@@ -59,7 +59,7 @@ const (
 // Serve accepts connections until Shutdown or Close, after which it returns
 // http.ErrServerClosed, or until the listener fails. It closes the listener.
 func (s *Server) Serve(listener net.Listener) error {
-	defer listener.Close()
+	defer func() { _ = listener.Close() }()
 	s.mu.Lock()
 	if s.closing.Load() {
 		s.mu.Unlock()

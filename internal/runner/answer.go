@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -73,7 +74,7 @@ func (b *answerBody) hold() ([]byte, error) {
 		return nil, err
 	}
 	if b.err == nil { // the end did not come along with the last byte
-		if _, err := b.Read(make([]byte, 1)); err != nil && err != io.EOF {
+		if _, err := b.Read(make([]byte, 1)); err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
 	}
