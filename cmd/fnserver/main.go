@@ -73,12 +73,29 @@ func serve(environ []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // from here on signals have their default effect
+	ctx, release := untilSignal(stderr)
+	defer release()
 	n, err := node.New(ctx, node.Options{Environ: environ, Dir: dir, Stderr: stderr})
 	if err != nil {
 		return err
 	}
 	return n.Run(ctx)
+}
+
+// untilSignal returns a context that the first signal to stop ends. The second
+// one ends the process. Both are received for as long as the process lives, as
+// a signal whose handling changes after the first one is lost when it comes in
+// between.
+func untilSignal(stderr io.Writer) (ctx context.Context, release func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	received := make(chan os.Signal, 2)
+	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-received
+		cancel()
+		again := <-received
+		fmt.Fprintf(stderr, "fnserver: ended at once by a second signal (%v); the next start removes the containers that this one leaves\n", again)
+		os.Exit(exitFailure)
+	}()
+	return ctx, func() { signal.Stop(received); cancel() }
 }
