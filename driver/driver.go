@@ -110,6 +110,7 @@ type Capabilities struct {
 type Exit struct {
 	Code        int  // exit code; 128+n for signal n
 	OutOfMemory bool // the kernel killed it for its memory limit
+	Presumed    bool // that is likely, but the engine did not record it
 }
 
 // signalBase is added to the number of a signal that ended a process.
@@ -117,6 +118,8 @@ const signalBase = 128
 
 func (e Exit) String() string {
 	switch {
+	case e.OutOfMemory && e.Presumed:
+		return "killed by signal 9, and not by this server: most likely out of memory, raise the function's memory if nobody killed it by hand"
 	case e.OutOfMemory:
 		return "out of memory, raise the function's memory"
 	case e.Code > signalBase && e.Code < 2*signalBase:

@@ -198,15 +198,16 @@ func (c *engineContainer) Wait(ctx context.Context) (driver.Exit, error) {
 		return driver.Exit{}, failure(callCtx, what, err)
 	}
 	recorded := state.Container.State != nil && state.Container.State.OOMKilled
-	return driver.Exit{Code: code, OutOfMemory: recorded || c.looksOutOfMemory()}, nil
+	presumed := !recorded && c.looksOutOfMemory()
+	return driver.Exit{Code: code, OutOfMemory: recorded || presumed, Presumed: presumed}, nil
 }
 
 // looksOutOfMemory guesses why SIGKILL ended a process when the engine has not
 // recorded the memory limit as the reason. Engines miss that: Docker 20.10
 // does for about one container in fifteen that ends for its limit, and does not
 // make up for it later. So a process that has a limit, and that this driver
-// did not end, counts as out of memory, although somebody else may have killed
-// it.
+// did not end, is presumed to be out of memory, although somebody else may have
+// killed it.
 func (c *engineContainer) looksOutOfMemory() bool {
 	return c.spec.Limits.MemoryBytes > 0 && !c.ended.Load()
 }
