@@ -8,6 +8,9 @@
 //	   │                             └────────────── no answer ────────────┤
 //	   └─────────────────────────────────────────────── answer ────────────┘
 //
+// A try that takes longer than the longest pause, as a pull may, does not keep
+// others from trying.
+//
 // Only what makes new containers is refused. What ends or thaws one, or waits
 // for its end, is never: it is needed just then, and need not wait for the
 // engine in all cases.
@@ -49,7 +52,7 @@ type Driver struct {
 	failures int        // in a row
 	pause    time.Duration
 	until    time.Time // refuse until then; zero: closed
-	trying   bool      // a request is under way that decides
+	decided  time.Time // when the request that decides has ended or, as a pull may take minutes, no longer counts
 }
 
 var _ driver.Driver = (*Driver)(nil)
@@ -129,11 +132,11 @@ func (d *Driver) admit(what string) (trial bool, err error) {
 		return false, nil
 	}
 	left := time.Until(d.until)
-	if left > 0 || d.trying {
+	if left > 0 || time.Now().Before(d.decided) {
 		refusal := fmt.Errorf("%s: %w: it did not answer %d requests in a row and is left alone for a while", what, driver.ErrUnavailable, d.failures)
 		return false, model.WithRetryAfter(refusal, max(left, FirstPause))
 	}
-	d.trying = true
+	d.decided = time.Now().Add(d.opts.MaxPause)
 	return true, nil
 }
 
@@ -144,7 +147,7 @@ func (d *Driver) observe(err error, trial bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if trial {
-		d.trying = false
+		d.decided = time.Time{}
 	}
 	switch {
 	case abandoned:

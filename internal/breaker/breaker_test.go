@@ -80,6 +80,38 @@ func TestHungEngineIsLeftAloneAndTriedAgain(t *testing.T) {
 	})
 }
 
+func TestLongPullDoesNotKeepOthersFromTrying(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := fake.New(fake.Options{NoSocket: true, EnsureImage: func(ctx context.Context, _ string) error {
+			select {
+			case <-time.After(10 * time.Minute):
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		}})
+		defer engine.Close(t.Context())
+		d := New(engine, Options{Failures: 1})
+		engine.Down()
+		_, _ = d.Create(t.Context(), spec("c"))
+		engine.Up()
+		time.Sleep(FirstPause)
+		ctx, cancel := context.WithCancel(t.Context())
+		var pull sync.WaitGroup
+		pull.Go(func() { _ = d.EnsureImage(ctx, "image") })
+		synctest.Wait()
+		if _, err := d.Create(t.Context(), spec("c")); !errors.Is(err, driver.ErrUnavailable) {
+			t.Errorf("beside the request that decides: %v", err)
+		}
+		time.Sleep(DefaultMaxPause)
+		mustCreate(t, d)
+		if d.Open() {
+			t.Error("still open")
+		}
+		cancel()
+		pull.Wait()
+	})
+}
+
 func TestPausesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine, d := newEngine()
