@@ -138,6 +138,7 @@ func (p *Pool) Fits(need capacity.Amount) bool {
 // invoke.ErrNotPlaced for a full queue, an expired wait, an engine that does
 // not answer, or a closed pool; and the reason why a launch failed.
 func (p *Pool) Acquire(ctx context.Context, spec *Spec) (*Lease, error) {
+	began := time.Now()
 	for {
 		lease, frozen, err := p.acquire(ctx, spec)
 		if err != nil || !frozen {
@@ -146,6 +147,11 @@ func (p *Pool) Acquire(ctx context.Context, spec *Spec) (*Lease, error) {
 		thawed, err := p.thawFor(ctx, lease)
 		if err != nil || thawed {
 			return lease, err
+		}
+		// An engine that hangs must not be tried with one instance after another.
+		if limit := p.opts.QueueTimeout; limit > 0 && time.Since(began) >= limit {
+			err := fmt.Errorf("no instance of function %s could be thawed within %v: %w", spec.FnID, limit, model.ErrServerBusy)
+			return nil, notPlaced(model.WithRetryAfter(err, limit))
 		}
 	}
 }

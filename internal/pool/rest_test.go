@@ -9,6 +9,7 @@ import (
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/fake"
+	"github.com/tinefn/tine/model"
 )
 
 // freezing makes a pool that freezes instances after 50 ms of rest.
@@ -121,6 +122,32 @@ func TestInstanceThatCannotBeThawedIsReplaced(t *testing.T) {
 			t.Errorf("cold %v, %d containers", lease.Cold, e.Calls(fake.OpCreate))
 		}
 		lease.Release()
+		closePool(t, p, e)
+	})
+}
+
+func TestHungEngineIsNotTriedWithOneFrozenInstanceAfterAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const instances, limit = 4, 7 * time.Second // the node has room for four
+		e := newEngine()
+		e.script.ThawDelay = time.Hour
+		p := newPool(t, e, func(o *Options) { o.FreezeAfter, o.QueueTimeout = 50*time.Millisecond, limit })
+		leases := make([]*Lease, instances)
+		for i := range leases {
+			leases[i] = mustAcquire(t, p, fnSpec("a"))
+		}
+		for _, lease := range leases {
+			lease.Release()
+		}
+		time.Sleep(time.Second)
+		began := time.Now()
+		_, err := p.Acquire(t.Context(), fnSpec("a"))
+		if !errors.Is(err, model.ErrServerBusy) || model.RetryAfter(err) == 0 {
+			t.Errorf("got %v", err)
+		}
+		if took := time.Since(began); took > limit+freezeTimeout {
+			t.Errorf("after %v", took)
+		}
 		closePool(t, p, e)
 	})
 }
