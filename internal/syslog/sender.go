@@ -113,6 +113,7 @@ type sender struct {
 
 // run sends what is queued until nobody writes any more.
 func (s *sender) run() {
+	defer s.reportLost()
 	defer s.disconnect()
 	idle := time.NewTimer(idleTimeout)
 	defer idle.Stop()
@@ -180,6 +181,12 @@ func (s *sender) connect() bool {
 		return false
 	}
 	s.conn, s.pause = conn, 0
+	s.reportLost()
+	return true
+}
+
+// reportLost logs how many lines were lost since the last time.
+func (s *sender) reportLost() {
 	s.mu.Lock()
 	lost := s.lost
 	s.lost = 0
@@ -187,7 +194,6 @@ func (s *sender) connect() bool {
 	if lost > 0 {
 		s.hub.log.Warn("lines of functions did not reach syslog", slog.String("url", s.url), slog.Int("lines", lost))
 	}
-	return true
 }
 
 // failed puts the next attempt off.

@@ -159,6 +159,11 @@ func TestUnreachableServerDelaysNobodyAndComesBack(t *testing.T) {
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("writing took %v", took)
 	}
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(log.String(), "syslog cannot be reached"); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the log does not tell that the server cannot be reached")
+		}
+	}
 	server, err := net.ListenPacket("unixgram", address)
 	if err != nil {
 		t.Fatal(err)
@@ -181,7 +186,7 @@ func TestUnreachableServerDelaysNobodyAndComesBack(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
-	for _, want := range []string{"syslog cannot be reached", "lines of functions did not reach syslog", "lines="} {
+	for _, want := range []string{"lines of functions did not reach syslog", "lines="} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log lacks %q: %s", want, log.String())
 		}
@@ -189,10 +194,17 @@ func TestUnreachableServerDelaysNobodyAndComesBack(t *testing.T) {
 }
 
 func TestUnknownSchemeLosesLinesAndNothingElse(t *testing.T) {
-	w := newHub(t).Open("carrier-pigeon://coop")
+	var log lockedBuffer
+	hub := NewHub("node-1", slog.New(slog.NewTextHandler(&log, nil)))
+	w := hub.Open("carrier-pigeon://coop")
 	w.Write(lineOf("lost"))
 	w.Close()
 	w.Close()
+	hub.wg.Wait()
+	hub.Close()
+	if !strings.Contains(log.String(), "lines=1") {
+		t.Errorf("the log does not tell that a line was lost: %s", log.String())
+	}
 }
 
 type lockedBuffer struct {
