@@ -36,13 +36,11 @@ func NewCalls(registry prometheus.Registerer) *Calls {
 	}
 }
 
+// Submitted counts a call that was accepted.
+func (c *Calls) Submitted() { c.calls.Inc() }
+
 // Queued counts callers that wait.
-func (c *Calls) Queued(change int) {
-	if change > 0 {
-		c.calls.Inc()
-	}
-	c.queued.Add(float64(change))
-}
+func (c *Calls) Queued(change int) { c.queued.Add(float64(change)) }
 
 // Running counts callers that hold an instance.
 func (c *Calls) Running(change int) { c.running.Add(float64(change)) }

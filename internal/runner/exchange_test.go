@@ -52,6 +52,18 @@ func rawBench(t *testing.T, handle func(conn net.Conn)) *bench {
 
 // listenIn listens as function kits do.
 func listenIn(dir string) (net.Listener, error) {
+	listener, err := bindIn(dir)
+	if err != nil {
+		return nil, err
+	}
+	return listener, announce(dir)
+}
+
+// announce tells that a function listens.
+func announce(dir string) error { return os.Symlink("phony", dir+"/"+sockdir.SocketName) }
+
+// bindIn makes the socket of a function.
+func bindIn(dir string) (net.Listener, error) {
 	opened, err := os.Open(dir) // its name is too long for the address of a socket
 	if err != nil {
 		return nil, err
@@ -62,7 +74,7 @@ func listenIn(dir string) (net.Listener, error) {
 		return nil, err
 	}
 	listener.(*net.UnixListener).SetUnlinkOnClose(false)
-	return listener, os.Symlink("phony", dir+"/"+sockdir.SocketName)
+	return listener, nil
 }
 
 // countedBody notes its use, above all after the call is over.
@@ -269,11 +281,12 @@ func TestTimingIsCompleteWhenTheBodyIsClosed(t *testing.T) {
 }
 
 func TestFunctionThatAcceptsNoConnectionIsToBlame(t *testing.T) {
+	var w witness
 	b := newBenchOn(t, fake.New(fake.Options{Script: func(int, *driver.Spec) fake.Script {
 		return fake.Script{Main: func(ctx context.Context, p *fake.Process) int {
-			listener, err := listenIn(p.Spec.SocketDir)
+			listener, err := bindIn(p.Spec.SocketDir)
 			if err == nil {
-				err = listener.Close()
+				err = errors.Join(listener.Close(), announce(p.Spec.SocketDir))
 			}
 			if err != nil {
 				t.Error(err)
@@ -281,9 +294,12 @@ func TestFunctionThatAcceptsNoConnectionIsToBlame(t *testing.T) {
 			<-ctx.Done()
 			return 0
 		}}
-	}}), nil)
+	}}), func(o *Options) { o.Observer = &w })
 	if _, _, err := b.run(t.Context(), newTestCall("x")); !errors.Is(err, model.ErrContainerInitFailed) {
 		t.Errorf("got %v", err)
+	}
+	if w.await(t, 1); w.submitted != 1 {
+		t.Errorf("one call counts %d times", w.submitted)
 	}
 	if launches := b.engine.Calls(fake.OpCreate); launches != maxDeadInstances {
 		t.Errorf("%d launches", launches)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,7 +33,7 @@ const DefaultMaxLogBytes = 1 << 20
 func (r *Runner) outputOf(call *invoke.Call) func(string) pool.Output {
 	url := ""
 	if call.App.SyslogURL != nil {
-		url = *call.App.SyslogURL
+		url = strings.TrimSpace(*call.App.SyslogURL)
 	}
 	if !r.opts.LogOutput && (url == "" || r.opts.Syslog == nil) {
 		return nil
@@ -66,12 +67,13 @@ type console struct {
 	syslog         *syslog.Writer // nil: none
 	maxBytes       int64
 
-	mu    sync.Mutex // guards the rest
-	ids   syslog.Line
-	turn  int   // counts calls
-	left  int64 // bytes that may still be logged of the running call
-	lines []tailLine
-	bytes int // of lines
+	mu     sync.Mutex // guards the rest
+	ids    syslog.Line
+	endsAt time.Time // of what is assigned to the last call; zero: it runs, or is forgotten
+	turn   int       // counts calls
+	left   int64     // bytes that may still be logged of the call
+	lines  []tailLine
+	bytes  int // of lines
 }
 
 // tailLine is one of the last lines and the call in which it was printed.
@@ -97,16 +99,24 @@ func (c *console) Close() error {
 func (c *console) begin(callID string) (turn int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ids.CallID, c.left = callID, c.maxBytes
+	c.ids.CallID, c.left, c.endsAt = callID, c.maxBytes, time.Time{}
 	c.turn++
 	return c.turn
 }
 
-// end ends that.
+// end ends that, but for what comes within the time that output takes: it was
+// printed before the answer.
 func (c *console) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ids.CallID, c.left = "", c.maxBytes
+	c.endsAt = time.Now().Add(outputPatience)
+}
+
+// settle forgets a call that ended and whose output has come.
+func (c *console) settle(now time.Time) {
+	if !c.endsAt.IsZero() && now.After(c.endsAt) {
+		c.ids.CallID, c.left, c.endsAt = "", c.maxBytes, time.Time{}
+	}
 }
 
 // last returns the last lines that were printed from a turn on.
@@ -125,7 +135,11 @@ func (c *console) last(turn int) []string {
 func (c *console) line(severity syslog.Severity, text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.keep(text)
+	now := time.Now()
+	c.settle(now)
+	if c.log != nil {
+		c.keep(text)
+	}
 	if c.left < 0 {
 		return
 	}
@@ -138,7 +152,7 @@ func (c *console) line(severity syslog.Severity, text string) {
 	}
 	if c.syslog != nil {
 		line := c.ids
-		line.Time, line.Severity, line.Text = time.Now(), severity, text
+		line.Time, line.Severity, line.Text = now, severity, text
 		c.syslog.Write(line)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/tinefn/tine/internal/syslog"
 )
@@ -33,21 +35,31 @@ func logged(log *lockedLog) []string {
 }
 
 func TestLinesAreLoggedWithTheirCall(t *testing.T) {
-	var log lockedLog
-	c := newConsole(&log, DefaultMaxLogBytes)
-	fmt.Fprint(c.Stdout(), "starting\n\nto")
-	c.begin("ONE")
-	fmt.Fprint(c.Stderr(), "an error\r\n")
-	fmt.Fprint(c.Stdout(), "gether\n")
-	c.end()
-	fmt.Fprint(c.Stdout(), "between")
-	if err := c.Close(); err != nil {
-		t.Error(err)
-	}
-	want := []string{"starting|", "an error|ONE", "together|ONE", "between|"}
-	if got := logged(&log); !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var log lockedLog
+		c := newConsole(&log, DefaultMaxLogBytes)
+		fmt.Fprint(c.Stdout(), "starting\n\nto")
+		c.begin("ONE")
+		fmt.Fprint(c.Stderr(), "an error\r\n")
+		fmt.Fprint(c.Stdout(), "gether\n")
+		c.end()
+		time.Sleep(outputPatience)
+		fmt.Fprint(c.Stdout(), "on its way when the answer was there\n")
+		time.Sleep(1)
+		fmt.Fprint(c.Stdout(), "between\n")
+		c.begin("TWO")
+		c.end()
+		c.begin("THREE")
+		time.Sleep(time.Minute)
+		fmt.Fprint(c.Stdout(), "late")
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		want := []string{"starting|", "an error|ONE", "together|ONE", "on its way when the answer was there|ONE", "between|", "late|THREE"}
+		if got := logged(&log); !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
 }
 
 func TestOutputOfACallIsLimited(t *testing.T) {
@@ -65,6 +77,16 @@ func TestOutputOfACallIsLimited(t *testing.T) {
 	}
 	if got := c.last(1); !slices.Equal(got, []string{"12345678", "0", "1", "2", "fresh"}) {
 		t.Errorf("kept %q", got)
+	}
+}
+
+func TestOutputThatIsNotLoggedIsNotKept(t *testing.T) {
+	c := &console{maxBytes: DefaultMaxLogBytes, left: DefaultMaxLogBytes}
+	c.stderr = lineWriter{console: c, severity: syslog.Error}
+	turn := c.begin("ONE")
+	fmt.Fprint(c.Stderr(), "secret\n")
+	if kept := c.last(turn); len(kept) != 0 {
+		t.Errorf("kept %q", kept)
 	}
 }
 

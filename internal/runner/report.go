@@ -27,6 +27,7 @@ type Report struct {
 // Observer is told about calls, for metrics. Its methods are called from many
 // goroutines and must return at once.
 type Observer interface {
+	Submitted()         // a call was accepted
 	Queued(change int)  // calls that wait for an instance
 	Running(change int) // calls that hold one
 	Over(*Report)       // which it must not keep
@@ -34,6 +35,7 @@ type Observer interface {
 
 type blind struct{}
 
+func (blind) Submitted()   {}
 func (blind) Queued(int)   {}
 func (blind) Running(int)  {}
 func (blind) Over(*Report) {}
@@ -162,7 +164,7 @@ func timingAttrs(t *invoke.Timing) []slog.Attr {
 		took time.Duration
 	}{
 		{"queued", t.Queued},
-		{"image", t.Image},
+		{"pull", t.Image}, // "image" names the image
 		{"create", t.Create},
 		{"start", t.Start},
 		{"init", t.Init},

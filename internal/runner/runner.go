@@ -89,6 +89,7 @@ func (r *Runner) Invoke(ctx context.Context, call *invoke.Call) (*invoke.Respons
 		return nil, err
 	}
 	admitted := time.Now()
+	r.opts.Observer.Submitted()
 	for attempt := 1; ; attempt++ {
 		r.opts.Observer.Queued(+1)
 		lease, err := r.opts.Pool.Acquire(ctx, spec)
