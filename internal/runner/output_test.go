@@ -45,7 +45,7 @@ func TestLinesAreLoggedWithTheirCall(t *testing.T) {
 		c.end()
 		time.Sleep(outputPatience)
 		fmt.Fprint(c.Stdout(), "on its way when the answer was there\n")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		fmt.Fprint(c.Stdout(), "between\n")
 		c.begin("TWO")
 		c.end()

@@ -1,0 +1,140 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+	"weak"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/fake"
+	"github.com/tinefn/tine/invoke"
+	"github.com/tinefn/tine/model"
+)
+
+// definedCall is a call of a function of which everything is defined.
+func definedCall() *invoke.Call {
+	call := newTestCall("")
+	syslog := "tcp://logs:514"
+	call.App.SyslogURL = &syslog
+	call.App.Config, call.Fn.Config = model.Config{"A": "app"}, model.Config{"F": "fn"}
+	call.App.Annotations = model.Annotations{"of-app": json.RawMessage(`1`)}
+	call.Fn.Annotations = model.Annotations{"of-fn": json.RawMessage(`1`)}
+	call.Extensions = map[string]string{"e": "1"}
+	return call
+}
+
+// TestDifferentDefinitionsShareNoInstance changes one thing at a time: an
+// instance that was launched before must not serve the call.
+func TestDifferentDefinitionsShareNoInstance(t *testing.T) {
+	r := New(Options{})
+	key := func(call *invoke.Call) string { return r.specOf(call).Key }
+	if key(definedCall()) != key(definedCall()) {
+		t.Fatal("equal definitions differ")
+	}
+	for name, change := range map[string]func(*invoke.Call){
+		"image":                func(c *invoke.Call) { c.Fn.Image = "other" },
+		"memory":               func(c *invoke.Call) { c.Fn.Memory++ },
+		"timeout":              func(c *invoke.Call) { c.Fn.Timeout++ },
+		"idle timeout":         func(c *invoke.Call) { c.Fn.IdleTimeout++ },
+		"function":             func(c *invoke.Call) { c.Fn.ID = "other" },
+		"function's name":      func(c *invoke.Call) { c.Fn.Name = "other" },
+		"app":                  func(c *invoke.Call) { c.Fn.AppID = "other" },
+		"app's name":           func(c *invoke.Call) { c.App.Name = "other" },
+		"app's config":         func(c *invoke.Call) { c.App.Config = model.Config{"A": "other"} },
+		"function's config":    func(c *invoke.Call) { c.Fn.Config = model.Config{"F": "other"} },
+		"config moved":         func(c *invoke.Call) { c.App.Config, c.Fn.Config = c.Fn.Config, c.App.Config },
+		"app's annotation":     func(c *invoke.Call) { c.App.Annotations = model.Annotations{"of-app": json.RawMessage(`2`)} },
+		"function's annotaton": func(c *invoke.Call) { c.Fn.Annotations = model.Annotations{"of-fn": json.RawMessage(`2`)} },
+		"syslog":               func(c *invoke.Call) { *c.App.SyslogURL = "tcp://other:514" },
+		"no syslog":            func(c *invoke.Call) { c.App.SyslogURL = nil },
+		"extension":            func(c *invoke.Call) { c.Extensions["e"] = "2" },
+		"another extension":    func(c *invoke.Call) { c.Extensions["f"] = "1" },
+		"no extension":         func(c *invoke.Call) { c.Extensions = nil },
+		"name in the config":   func(c *invoke.Call) { c.Fn.Config = model.Config{"FF": "n"} }, // the same letters
+	} {
+		call := definedCall()
+		change(call)
+		if key(call) == key(definedCall()) {
+			t.Errorf("%s: it would be served by an instance of before", name)
+		}
+	}
+}
+
+func TestMemoryOfTheTemporaryFilesIsReservedToo(t *testing.T) {
+	r := New(Options{Limits: driver.Limits{TmpMiB: 5, MilliCPU: 250}})
+	if need := r.specOf(newTestCall("")).Need; need.MemoryBytes != (64+5)*mib || need.MilliCPU != 250 {
+		t.Errorf("%+v", need)
+	}
+}
+
+// TestContainerIsThatOfItsOwnCall has calls one after the other that differ in
+// what a container can notice.
+func TestContainerIsThatOfItsOwnCall(t *testing.T) {
+	b := newBench(t, fake.Echo, nil)
+	app, fn := &model.App{ID: "app", Name: "shop"}, newTestCall("").Fn // as the catalog hands them out
+	run := func(app *model.App, fn *model.Fn, extensions map[string]string) *driver.Spec {
+		t.Helper()
+		call := newTestCall("x")
+		call.App, call.Fn, call.Extensions = app, fn, extensions
+		b.mustRun(t, call)
+		containers := b.engine.Containers()
+		return containers[len(containers)-1].Spec()
+	}
+	env := func(spec *driver.Spec, entry string) bool { return slices.Contains(spec.Env, entry) }
+
+	run(app, fn, nil)
+	run(app, fn, nil)
+	if launches := b.engine.Calls(fake.OpCreate); launches != 1 {
+		t.Errorf("%d launches for one definition", launches)
+	}
+	changedApp := *app
+	changedApp.Config = model.Config{"COLOR": "red"}
+	if spec := run(&changedApp, fn, nil); !env(spec, "COLOR=red") {
+		t.Errorf("after a change of the app: %q", spec.Env)
+	}
+	changedFn := *fn
+	changedFn.Config = model.Config{"COLOR": "green"}
+	if spec := run(&changedApp, &changedFn, nil); !env(spec, "COLOR=green") {
+		t.Errorf("after a change of the function: %q", spec.Env)
+	}
+	// These come with the call, and the definition is remembered already.
+	extensions := map[string]string{"tenant": "blue"}
+	if spec := run(&changedApp, &changedFn, extensions); !maps.Equal(spec.Extensions, extensions) {
+		t.Errorf("with extensions: %v", spec.Extensions)
+	}
+	if spec := run(&changedApp, &changedFn, map[string]string{"tenant": "black"}); spec.Extensions["tenant"] != "black" {
+		t.Errorf("with other extensions: %v", spec.Extensions)
+	}
+}
+
+// launchedCall executes a call that launches an instance, and forgets it.
+func launchedCall(t *testing.T, b *bench) (call weak.Pointer[invoke.Call], request weak.Pointer[http.Request]) {
+	type key struct{}
+	caller := &http.Request{} // stands for what hangs on a caller's context
+	made := newTestCall("x")
+	ctx := context.WithValue(t.Context(), key{}, caller)
+	if _, _, err := b.run(ctx, made); err != nil {
+		t.Error(err)
+	}
+	return weak.Make(made), weak.Make(caller)
+}
+
+func TestInstanceKeepsNothingOfTheCallThatLaunchedIt(t *testing.T) {
+	b := newBench(t, fake.Echo, func(o *Options) { o.LogOutput = true })
+	call, request := launchedCall(t, b)
+	awaitIdle(t, b.pool)
+	for deadline := time.Now().Add(10 * time.Second); call.Value() != nil || request.Value() != nil; runtime.GC() {
+		if time.Now().After(deadline) {
+			t.Fatalf("kept the call: %v, its context: %v", call.Value() != nil, request.Value() != nil)
+		}
+	}
+	if stats := b.pool.Stats(); stats.Idle != 1 {
+		t.Errorf("the instance is gone too, so this shows nothing: %+v", stats)
+	}
+}
