@@ -1,14 +1,23 @@
 package e2e
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+)
+
+// What an engine does that does not work.
+const (
+	refuses = "refuses connections"
+	hangs   = "hangs"
+	errs    = "answers with errors"
 )
 
 // engineProxy stands between a server and the container engine, so that the
@@ -21,7 +30,7 @@ type engineProxy struct {
 
 	mu       sync.Mutex // guards the rest
 	listener net.Listener
-	hang     bool
+	broken   string // one of the above; "": it works
 	conns    map[net.Conn]struct{}
 }
 
@@ -41,23 +50,23 @@ func newEngineProxy(t *testing.T) *engineProxy {
 	p := &engineProxy{t: t, path: filepath.Join(dir, "engine.sock"), engine: engine, conns: map[net.Conn]struct{}{}}
 	p.repair()
 	t.Cleanup(func() {
-		p.breakDown("refuses")
+		p.breakDown(refuses)
 		p.wg.Wait()
 		os.RemoveAll(dir)
 	})
 	return p
 }
 
-// breakDown makes the engine refuse connections or never answer; connections
-// that exist are cut in the first case and fall silent in the second.
+// breakDown takes the engine away. Connections that exist fall silent if it
+// hangs and are cut otherwise.
 func (p *engineProxy) breakDown(how string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if how == "hangs" {
-		p.hang = true
+	p.broken = how
+	if how == hangs {
 		return
 	}
-	if p.listener != nil {
+	if how == refuses && p.listener != nil {
 		p.listener.Close()
 		p.listener = nil
 	}
@@ -70,7 +79,7 @@ func (p *engineProxy) breakDown(how string) {
 func (p *engineProxy) repair() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.hang = false
+	p.broken = ""
 	for conn := range p.conns {
 		conn.Close()
 	}
@@ -95,6 +104,10 @@ func (p *engineProxy) repair() {
 
 func (p *engineProxy) serve(conn net.Conn) {
 	defer conn.Close()
+	if p.state() == errs {
+		answerWithError(conn)
+		return
+	}
 	engine, err := net.Dial("unix", p.engine)
 	if err != nil {
 		return
@@ -118,15 +131,29 @@ func (p *engineProxy) serve(conn net.Conn) {
 	p.copy(conn, engine)
 }
 
+func (p *engineProxy) state() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.broken
+}
+
+// answerWithError serves one request as an engine with a fault inside does.
+func answerWithError(conn net.Conn) {
+	request, err := http.ReadRequest(bufio.NewReader(conn))
+	if err != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, request.Body) // the answer is the same
+	_, _ = io.WriteString(conn, "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\n"+
+		"Content-Length: 32\r\nConnection: close\r\n\r\n{\"message\":\"layer store broken\"}")
+}
+
 // copy passes bytes on, and swallows them while the engine hangs.
 func (p *engineProxy) copy(to, from net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
-		p.mu.Lock()
-		hang := p.hang
-		p.mu.Unlock()
-		if n > 0 && !hang {
+		if n > 0 && p.state() != hangs {
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
 			}

@@ -1,11 +1,8 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
-	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,10 +10,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/moby/moby/client"
-
-	"github.com/tinefn/tine/test/image"
 )
 
 func TestEngineAbsentAtStart(t *testing.T) {
@@ -100,44 +93,6 @@ func TestDefinitionsSurviveAKill(t *testing.T) {
 	}
 }
 
-// leftovers counts what a server has left on the machine.
-func leftovers(t *testing.T, s *node) string {
-	t.Helper()
-	engine, err := client.New(client.FromEnv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer engine.Close()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
-	defer cancel()
-	label := ""
-	for _, variable := range s.cmd.Env {
-		if tag, ok := strings.CutPrefix(variable, "FN_CONTAINER_LABEL_TAG="); ok {
-			label = "fn-agent-classifier=" + tag
-		}
-	}
-	containers, err := engine.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: make(client.Filters).Add("label", label)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var left []string
-	for _, c := range containers.Items {
-		left = append(left, "container "+c.ID)
-	}
-	for _, variable := range s.cmd.Env {
-		if dir, ok := strings.CutPrefix(variable, "FN_IOFS_PATH="); ok {
-			entries, err := os.ReadDir(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, entry := range entries {
-				left = append(left, "directory "+filepath.Join(dir, entry.Name()))
-			}
-		}
-	}
-	return strings.Join(left, ", ")
-}
-
 func TestShutdownLetsCallsFinishAndLeavesNothing(t *testing.T) {
 	n := startNode(t, nil)
 	id := n.fn(nil)
@@ -151,12 +106,9 @@ func TestShutdownLetsCallsFinishAndLeavesNothing(t *testing.T) {
 	}()
 	n.awaitLog(t, func(log string) bool { return strings.Contains(log, "instance ready") })
 	time.Sleep(200 * time.Millisecond)
-	n.stop()
+	n.stopClean(t)
 	if got := <-running; got.status != 200 {
 		t.Errorf("the running call: %d %s", got.status, got.body)
-	}
-	if left := leftovers(t, n); left != "" {
-		t.Error("left behind: " + left)
 	}
 }
 
@@ -191,21 +143,10 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	}
 	n.once.Do(func() {})
 	// The next start with the same tag removes what was left.
-	var tag string
-	for _, variable := range n.cmd.Env {
-		if value, ok := strings.CutPrefix(variable, "FN_CONTAINER_LABEL_TAG="); ok {
-			tag = value
-		}
-	}
-	next := start(t, map[string]string{"FN_CONTAINER_LABEL_TAG": tag})
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		if !strings.Contains(leftovers(t, n), "container") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the next start did not remove what was left:\n%s", next.log)
-		}
-	}
+	next := start(t, map[string]string{"FN_CONTAINER_LABEL_TAG": n.setting("FN_CONTAINER_LABEL_TAG")})
+	eventually(t, 20*time.Second, func() bool { return len(n.containers(t)) == 0 }, func() string {
+		return "the next start did not remove what was left:\n" + next.log.String()
+	})
 }
 
 // TestManyCallsOnANodeForFour measures nothing: it checks that everything is
@@ -257,60 +198,5 @@ func TestManyCallsOnANodeForFour(t *testing.T) {
 			t.Fatalf("before %+v, after %+v", before, after)
 		}
 	}
-	n.stop()
-	if left := leftovers(t, n); left != "" {
-		t.Error("left behind: " + left)
-	}
-}
-
-// resources is what a running server holds.
-type resources struct{ goroutines, descriptors int }
-
-func (s *server) resources(t *testing.T) resources {
-	t.Helper()
-	got := s.send("GET", "/debug/pprof/goroutine?debug=1", "", nil)
-	var r resources
-	if _, err := fmt.Sscanf(got.body, "goroutine profile: total %d", &r.goroutines); err != nil || got.status != http.StatusOK {
-		t.Fatalf("got %d %q", got.status, got.body)
-	}
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.descriptors = len(entries)
-	return r
-}
-
-func TestEngineThatGoesAwayAndComesBack(t *testing.T) {
-	image.NeedEngine(t)
-	proxy := newEngineProxy(t)
-	n := startNode(t, map[string]string{"DOCKER_HOST": "unix://" + proxy.path, "FN_ENGINE_TIMEOUT": "2"})
-	warm, cold := n.fn(nil), n.fn(nil)
-	if got := n.invoke(warm, "x", mode("echo")); got.status != 200 {
-		t.Fatal(got.body)
-	}
-	for _, how := range []string{"refuses", "hangs"} {
-		t.Run(how, func(t *testing.T) {
-			proxy.breakDown(how)
-			got := n.invoke(cold, "x", mode("echo"))
-			got.wantError(t, 503, "Timed out - server too busy")
-			if got.took > 15*time.Second {
-				t.Errorf("after %v", got.took)
-			}
-			if got := n.invoke(warm, "x", mode("echo")); got.status != 200 {
-				t.Errorf("a warm function: %d %s", got.status, got.body)
-			}
-			proxy.repair()
-			for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-				if got := n.invoke(cold, "x", mode("echo")); got.status == 200 {
-					break
-				}
-				if time.Now().After(deadline) {
-					t.Fatal("no call worked after the engine came back")
-				}
-			}
-			// A new function for the next round, which needs a container again.
-			cold = n.fn(nil)
-		})
-	}
+	n.stopClean(t)
 }

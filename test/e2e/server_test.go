@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,7 +42,11 @@ func runTests(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "fnserver")
-	build := exec.Command("go", "build", "-o", binary, "github.com/tinefn/tine/cmd/fnserver")
+	arguments := []string{"build", "-o", binary, "github.com/tinefn/tine/cmd/fnserver"}
+	if raceDetector { // it belongs into the server then
+		arguments = slices.Insert(arguments, 1, "-race")
+	}
+	build := exec.Command("go", arguments...)
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the server: %v\n%s", err, out)
 		return 1
@@ -152,7 +157,7 @@ func (s *server) stop() {
 		if code := s.exitCode(); code != 0 {
 			s.t.Errorf("exit code %d:\n%s", code, s.log)
 		}
-		if log := s.log.String(); strings.Contains(log, "panic") || strings.Contains(log, "level=ERROR") {
+		if log := s.log.String(); strings.Contains(log, "panic") || strings.Contains(log, "DATA RACE") || strings.Contains(log, "level=ERROR") {
 			s.t.Errorf("the log speaks of a fault:\n%s", log)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,10 +21,15 @@ const (
 	buildTimeout = 2 * time.Minute
 )
 
+// shareOnce is when the process begins to use the engine.
+var shareOnce sync.Once
+
 // NeedEngine skips the test, or fails it if TINE_TEST_ENGINE is "require",
-// when no Docker engine answers at DOCKER_HOST.
+// when no Docker engine answers at DOCKER_HOST. It waits for a test that needs
+// the engine for itself ([Alone]).
 func NeedEngine(t testing.TB) {
 	t.Helper()
+	shareOnce.Do(func() { lockEngine(t, syscall.LOCK_SH) })
 	ctx, cancel := context.WithTimeout(t.Context(), pingTimeout)
 	defer cancel()
 	engine, err := client.New(client.FromEnv)

@@ -50,6 +50,7 @@
 //	panic     stops in the middle of the body, the process lives on
 //	crash     stops in the middle of the body and ends the process with status 1
 //	output    writes Testfn-Stdout and Testfn-Stderr there, a line each, and answers nothing
+//	flood     writes Testfn-Size bytes of lines, half of them to each of both, and answers nothing
 //	inspect   answers the [report], with the headers of the request
 //
 // Any mode that answers takes Testfn-Status, the status of the container's

@@ -25,6 +25,7 @@ var modes = map[string]func(f *fn, w http.ResponseWriter, r *http.Request){
 	"panic":   stopMidBody,
 	"crash":   crashMidBody,
 	"output":  writeOutput,
+	"flood":   floodOutput,
 	"inspect": answerReport,
 }
 
@@ -202,6 +203,17 @@ func writeOutput(f *fn, w http.ResponseWriter, r *http.Request) {
 	}
 	if text := parameter(r, "Testfn-Stderr"); text != "" {
 		fmt.Fprintln(f.stderr, text)
+	}
+	begin(w, r)
+}
+
+// floodOutput writes lines of 100 bytes, to both streams in turn.
+func floodOutput(f *fn, w http.ResponseWriter, r *http.Request) {
+	drain(r)
+	line := strings.Repeat("x", 99) + "\n"
+	for written := 0; written < size(r); written += 2 * len(line) {
+		_, _ = io.WriteString(f.stdout, line) // who does not read it is the server
+		_, _ = io.WriteString(f.stderr, line)
 	}
 	begin(w, r)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -13,8 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // served is a function that runs in this process.
@@ -140,100 +137,6 @@ func TestListenRefusesOtherAddresses(t *testing.T) {
 	}
 }
 
-func TestJSONAnswerShowsRequestHeaderAndConfig(t *testing.T) {
-	s := serve(t, "FN_APP_ID=a1", "KEY=x=y")
-	req := request{EchoContent: "again", TrailerRepeat: 2, ResponseCode: 404, ReturnHeaders: map[string][]string{"X-Two": {"1", "2"}}}
-	response, a := s.askJSON(t, req, "X-One", "1")
-	if diff := cmp.Diff(req, a.Request); diff != "" {
-		t.Errorf("request (-want +got)\n%s", diff)
-	}
-	if diff := cmp.Diff(map[string]string{"FN_APP_ID": "a1", "KEY": "x=y"}, a.Config); diff != "" {
-		t.Errorf("config (-want +got)\n%s", diff)
-	}
-	if diff := cmp.Diff([]string{"again", "again"}, a.Trailer); diff != "" {
-		t.Errorf("trailer (-want +got)\n%s", diff)
-	}
-	if a.Header.Get("X-One") != "1" {
-		t.Errorf("header %v", a.Header)
-	}
-	if response.StatusCode != http.StatusOK || response.Header.Get("Fn-Http-Status") != "" {
-		t.Errorf("a direct call has status %d, %v", response.StatusCode, response.Header)
-	}
-	if diff := cmp.Diff([]string{"1", "2"}, response.Header.Values("X-Two")); diff != "" {
-		t.Errorf("returned header (-want +got)\n%s", diff)
-	}
-}
-
-func TestTriggerCallIsEncapsulatedBothWays(t *testing.T) {
-	s := serve(t)
-	response, a := s.askJSON(t, request{ResponseCode: 202, ResponseContentType: "text/x", ReturnHeaders: map[string][]string{"X-Two": {"2"}}},
-		"Fn-Intent", "httprequest", "Fn-Http-H-X-One", "1", "X-Hidden", "1")
-	want := http.Header{"Fn-Http-H-X-One": {"1"}, "X-One": {"1"}}
-	if diff := cmp.Diff(want, a.Header); diff != "" {
-		t.Errorf("header (-want +got)\n%s", diff)
-	}
-	for name, want := range map[string]string{"Fn-Http-Status": "202", "Fn-Http-H-X-Two": "2", "Content-Type": "text/x", "X-Two": ""} {
-		if got := response.Header.Get(name); got != want {
-			t.Errorf("%s: %q, want %q", name, got, want)
-		}
-	}
-}
-
-func TestFilesAreCreatedAndRead(t *testing.T) {
-	s := serve(t)
-	path := filepath.Join(t.TempDir(), "file")
-	_, a := s.askJSON(t, request{CreateFile: path, CreateFileSize: 100_000})
-	if len(a.Data) != 0 {
-		t.Errorf("data %v", a.Data)
-	}
-	if info, err := os.Stat(path); err != nil || info.Size() != 100_000 {
-		t.Errorf("created %v, %v", info, err)
-	}
-	_, a = s.askJSON(t, request{ReadFile: path, ReadFileSize: 3})
-	if got := a.Data[path+".read_output"]; got != "xxx" {
-		t.Errorf("read %q", got)
-	}
-	absent := filepath.Join(t.TempDir(), "no", "file")
-	_, a = s.askJSON(t, request{ReadFile: absent, CreateFile: absent})
-	if a.Data[absent+".read_error"] == "" || a.Data[absent+".create_error"] == "" {
-		t.Errorf("data %v", a.Data)
-	}
-}
-
-func TestAnswerCanBeSurroundedByGarbage(t *testing.T) {
-	s := serve(t)
-	_, body := s.ask(t, `{"invalidResponse":true,"postOutGarbage":"junk","postErrGarbage":"noise"}`, "Fn-Deadline", "x")
-	if !strings.HasPrefix(body, "this line is not JSON\n{") || !strings.HasSuffix(body, "}\njunk") {
-		t.Errorf("body %q", body)
-	}
-	if got := s.output.String(); got != "noise" {
-		t.Errorf("output %q", got)
-	}
-	if _, body := s.ask(t, `{"isEmptyBody":true}`, "Fn-Deadline", "x"); body != "" {
-		t.Errorf("body %q", body)
-	}
-}
-
-func TestBodyThatIsNotJSONIsAnEmptyRequest(t *testing.T) {
-	s := serve(t)
-	_, body := s.ask(t, "no json", "Fn-Deadline", "x")
-	if !strings.HasPrefix(body, `{"request":{},`) {
-		t.Errorf("body %q", body)
-	}
-}
-
-func TestMemoryIsHeldOrLeaked(t *testing.T) {
-	f := newFn(nil, io.Discard, io.Discard, func(int) {})
-	f.takeMemory(request{AllocateMemory: 5000, LeakMemory: 10})
-	if len(f.held) != 5000 || len(f.leaked) != 1 {
-		t.Errorf("held %d, leaked %d", len(f.held), len(f.leaked))
-	}
-	f.takeMemory(request{LeakMemory: 10})
-	if f.held != nil || len(f.leaked) != 2 {
-		t.Errorf("held %d, leaked %d after the next call", len(f.held), len(f.leaked))
-	}
-}
-
 func TestProcessEndsOnRequest(t *testing.T) {
 	tests := map[string]struct {
 		body    string
@@ -260,161 +163,11 @@ func TestProcessEndsOnRequest(t *testing.T) {
 	}
 }
 
-func TestExpectedHeaderIsAccepted(t *testing.T) {
-	s := serve(t)
-	s.askJSON(t, request{ExpectHeaders: map[string][]string{"X-A": {"1"}}}, "X-A", "1")
-	if len(s.exits) != 0 {
-		t.Error("the process ended")
-	}
-}
-
 func TestShutdownStopsServingAfterTheAnswer(t *testing.T) {
 	s := serve(t)
 	s.askJSON(t, request{IsShutdown: true})
 	if err := <-s.ended; err != nil {
 		t.Error(err)
-	}
-}
-
-func TestDebugLogsAroundTheCall(t *testing.T) {
-	s := serve(t)
-	_, a := s.askJSON(t, request{IsDebug: true})
-	if got := s.output.String(); got != "BeginOfLogs\nEndOfLogs\n" {
-		t.Errorf("output %q", got)
-	}
-	if a.Data["DockerHostname"] == "" || a.Data["DockerId"] == "" {
-		t.Errorf("data %v", a.Data)
-	}
-}
-
-func TestEchoAnswersWhileTheBodyArrives(t *testing.T) {
-	s := serve(t)
-	in, feed := io.Pipe()
-	defer feed.Close()
-	response, err := s.call(t, in, "Testfn-Mode", "echo", "Content-Type", "text/x")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	answer := bufio.NewReader(response.Body)
-	for _, line := range []string{"one\n", "two\n"} {
-		if _, err := io.WriteString(feed, line); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := answer.ReadString('\n'); err != nil || got != line {
-			t.Fatalf("echo %q, %v", got, err)
-		}
-	}
-	feed.Close()
-	if rest, err := io.ReadAll(answer); err != nil || len(rest) != 0 {
-		t.Errorf("rest %q, %v", rest, err)
-	}
-	if got := response.Header.Get("Content-Type"); got != "text/x" {
-		t.Errorf("content type %q", got)
-	}
-}
-
-func TestModesWithProperAnswers(t *testing.T) {
-	tests := map[string]struct {
-		headers     []string
-		body        string
-		want        string
-		wantLength  int64
-		wantStatus  int
-		wantClosing bool
-	}{
-		"reply":            {headers: []string{"Testfn-Mode", "reply"}, body: "12345", want: "12345", wantLength: 5, wantStatus: 200},
-		"count":            {headers: []string{"Testfn-Mode", "count"}, body: "12345", want: "5", wantLength: 1, wantStatus: 200},
-		"status":           {headers: []string{"Testfn-Mode", "count", "Testfn-Status", "504"}, want: "0", wantLength: 1, wantStatus: 504},
-		"closing":          {headers: []string{"Testfn-Mode", "count", "Testfn-Close", "1"}, want: "0", wantLength: 1, wantStatus: 200, wantClosing: true},
-		"bytes":            {headers: []string{"Testfn-Mode", "bytes", "Testfn-Size", "40000"}, want: strings.Repeat("x", 40000), wantLength: 40000, wantStatus: 200},
-		"bytes chunked":    {headers: []string{"Testfn-Mode", "bytes", "Testfn-Size", "40000", "Testfn-Chunked", "1"}, want: strings.Repeat("x", 40000), wantLength: -1, wantStatus: 200},
-		"chunks":           {headers: []string{"Testfn-Mode", "chunks", "Testfn-Size", "2", "Testfn-Count", "3", "Testfn-Interval-Ms", "1"}, want: "xxxxxx", wantLength: -1, wantStatus: 200},
-		"early":            {headers: []string{"Testfn-Mode", "early"}, body: "body", want: "early", wantLength: 5, wantStatus: 200},
-		"through trigger":  {headers: []string{"Fn-Http-H-Testfn-Mode", "count"}, body: "1", want: "1", wantLength: 1, wantStatus: 200},
-		"unknown":          {headers: []string{"Testfn-Mode", "nonsense"}, want: "unknown Testfn-Mode nonsense\n", wantLength: 29, wantStatus: 502},
-		"delayed a little": {headers: []string{"Testfn-Mode", "count", "Testfn-Delay-Ms", "1"}, want: "0", wantLength: 1, wantStatus: 200},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			response, body := serve(t).ask(t, tt.body, tt.headers...)
-			if body != tt.want || response.ContentLength != tt.wantLength || response.StatusCode != tt.wantStatus || response.Close != tt.wantClosing {
-				t.Errorf("status %d, length %d, closing %t, %d bytes %.40q", response.StatusCode, response.ContentLength, response.Close, len(body), body)
-			}
-		})
-	}
-}
-
-func TestHeadersModeSendsBigHeaders(t *testing.T) {
-	response, _ := serve(t).ask(t, "", "Testfn-Mode", "headers", "Testfn-Count", "3", "Testfn-Size", "1000")
-	for _, name := range []string{"X-Testfn-0", "X-Testfn-1", "X-Testfn-2"} {
-		if got := len(response.Header.Get(name)); got != 1000 {
-			t.Errorf("%s has %d bytes", name, got)
-		}
-	}
-}
-
-func TestOutputModeWritesToBothStreams(t *testing.T) {
-	s := serve(t)
-	s.ask(t, "", "Testfn-Mode", "output", "Testfn-Stdout", "one", "Testfn-Stderr", "two")
-	if got := s.output.String(); got != "one\ntwo\n" {
-		t.Errorf("output %q", got)
-	}
-}
-
-func TestBrokenModesBreakTheAnswer(t *testing.T) {
-	for _, mode := range []string{"garbage", "reset", "panic"} {
-		t.Run(mode, func(t *testing.T) {
-			s := serve(t)
-			response, err := s.call(t, nil, "Testfn-Mode", mode)
-			if err == nil {
-				_, err = io.ReadAll(response.Body)
-				response.Body.Close()
-			}
-			if err == nil {
-				t.Error("the answer is whole")
-			}
-			if _, body := s.ask(t, "abc", "Testfn-Mode", "count"); body != "3" {
-				t.Errorf("next answer %q", body)
-			}
-		})
-	}
-}
-
-func TestHangEndsWithTheFunction(t *testing.T) {
-	s := serve(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/call", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Testfn-Mode", "hang")
-	failed := make(chan error, 1)
-	go func() { // ends by cancel
-		response, err := s.client.Do(r)
-		if err == nil {
-			response.Body.Close()
-		}
-		failed <- err
-	}()
-	s.ask(t, "", "Testfn-Mode", "count") // others are served meanwhile
-	cancel()
-	if err := <-failed; err == nil {
-		t.Error("the call was answered")
-	}
-}
-
-func TestInspectReportsThisProcess(t *testing.T) {
-	_, body := serve(t).ask(t, "", "Testfn-Mode", "inspect", "X-One", "1")
-	var got report
-	if err := json.Unmarshal([]byte(body), &got); err != nil {
-		t.Fatal(err)
-	}
-	if got.UID != os.Getuid() || got.PID != os.Getpid() || !got.Writable["/tmp"] || got.Header.Get("X-One") != "1" {
-		t.Errorf("report %+v", got)
-	}
-	if got.Status["CapEff"] == "" || got.Mounts["/"] == "" || got.Rlimits["nofile"][0] == 0 {
-		t.Errorf("report %+v", got)
 	}
 }
 
