@@ -9,8 +9,11 @@ RACE := $(if $(shell command -v gcc || command -v cc),-race)
 # A short burst for each fuzz target.
 FUZZTIME ?= 10s
 
+# How many containers make leak starts.
+CYCLES ?= 10000
+
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test test-short check fmt fmt-check vet lint vulncheck generate fuzz engine engine-stop clean
+.PHONY: help run demo build test test-short check bench bench-quick leak fmt fmt-check vet lint vulncheck generate fuzz engine engine-stop clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,12 +29,21 @@ build: ## bin/fnserver
 
 test: engine ## all tests with the race detector, those with a container engine included
 	@[ -n "$(RACE)" ] || echo "==> There is no C compiler: the tests run without the race detector"
-	TINE_TEST_ENGINE=require $(GO) test $(RACE) ./...
+	TINE_TEST_ENGINE=require $(GO) test $(RACE) -timeout 20m ./...
 
 test-short: ## all tests, without those that find no container engine
 	$(GO) test ./...
 
 check: fmt-check vet lint test ## what must pass before a commit: format, vet, lint, generated files, tests
+
+bench: engine ## measure against nginx, for five minutes; figures as a table and in bin/bench.json
+	@$(GO) build -o bin/bench ./test/bench && exec bin/bench -install -json bin/bench.json $(BENCHFLAGS)
+
+bench-quick: engine ## a second for each row: does the benchmark work?
+	@$(GO) build -o bin/bench ./test/bench && exec bin/bench -install -quick $(BENCHFLAGS)
+
+leak: engine ## CYCLES containers, 10000 by default, come and go and leave nothing
+	TINE_TEST_ENGINE=require TINE_TEST_CYCLES=$(CYCLES) $(GO) test $(RACE) -timeout 6h -count 1 -v -run NothingLeaks ./test/e2e
 
 fmt: ## format the code
 	$(TOOL) gofumpt -w .
