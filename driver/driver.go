@@ -35,6 +35,10 @@ var (
 	// refuse such images.
 	ErrImageVolume = errors.New("image declares volumes")
 
+	// ErrNotFrozen: Freeze could not begin, and the processes run on. It comes
+	// with the cause, and may be tried again.
+	ErrNotFrozen = errors.New("not frozen")
+
 	// ErrGone: the container does not exist (any more).
 	ErrGone = errors.New("container is gone")
 )

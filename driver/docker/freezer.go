@@ -40,7 +40,10 @@ func (c *engineContainer) Freeze(ctx context.Context) error {
 	defer cancel()
 	f, err := c.findFreezer(callCtx)
 	if err != nil {
-		return failure(callCtx, what, err)
+		if err = failure(callCtx, what, err); errors.Is(err, driver.ErrUnavailable) {
+			err = fmt.Errorf("%w: %w", driver.ErrNotFrozen, err)
+		}
+		return err
 	}
 	if c.removing.Load() {
 		return fmt.Errorf("%s: %w", what, driver.ErrGone)

@@ -13,7 +13,7 @@ import (
 
 // State is where an instance is in its life:
 //
-//	launching ──► busy ◄──► idle ──► frozen
+//	launching ──► busy ◄──► idle ◄─► frozen
 //	   │  │        ▲ │       ▲ │       │
 //	   │  └────────┼─┼───────┘ │       │
 //	   │           └─┼─────────┼───────┤
@@ -40,7 +40,7 @@ func (s State) String() string {
 var legal = [...][]State{
 	Launching: {Busy, Idle, Ending},
 	Idle:      {Frozen, Busy, Ending},
-	Frozen:    {Busy, Ending},
+	Frozen:    {Idle, Busy, Ending}, // to idle: it could not be frozen for now
 	Busy:      {Idle, Busy, Ending}, // busy to busy: handed from one caller to the next
 	Ending:    {},
 }
@@ -76,13 +76,15 @@ type Instance struct {
 	stateSince time.Time
 	why        string // it ends, or has ended
 	lost       bool   // its connection broke
-	overdue    bool   // the engine failed to remove it
+	overdue    bool   // the engine failed to remove it, or takes long
 	byItself   bool   // its process ended before anybody asked it to
 	calls      int    // leases so far
 	readySince time.Time
 	takenSince time.Time
 	restSince  time.Time
 	timer      *time.Timer // of the next thing to happen while it rests
+
+	freezePause time.Duration // before the next attempt to freeze it; 0: the last one succeeded
 }
 
 // worn reports whether the instance has served as many calls, or lived as long,

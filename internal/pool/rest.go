@@ -2,9 +2,12 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/tinefn/tine/driver"
 )
 
 // This file is what happens to an instance that nobody uses: after a moment it
@@ -13,6 +16,13 @@ import (
 // freezeTimeout bounds freezing and thawing. An instance that takes longer is
 // replaced.
 const freezeTimeout = 5 * time.Second
+
+// An instance that could not be frozen for now, as the engine does not answer,
+// runs on. The next attempt comes after a pause that doubles.
+const (
+	firstFreezePause = time.Second
+	lastFreezePause  = 30 * time.Second
+)
 
 // restLocked puts an instance aside until somebody wants it.
 func (p *Pool) restLocked(inst *Instance) {
@@ -29,7 +39,7 @@ func (p *Pool) restLocked(inst *Instance) {
 func (p *Pool) setTimerLocked(inst *Instance) {
 	next := p.restLeft(inst)
 	if inst.state == Idle && p.freezes {
-		next = min(next, time.Until(inst.stateSince.Add(p.opts.FreezeAfter)))
+		next = min(next, p.freezeLeft(inst))
 	}
 	if inst.group.failures > 0 {
 		next = min(next, time.Until(inst.readySince.Add(provenAge)))
@@ -40,6 +50,11 @@ func (p *Pool) setTimerLocked(inst *Instance) {
 	} else {
 		inst.timer.Reset(next)
 	}
+}
+
+// freezeLeft is how long an idle instance has until it is frozen.
+func (p *Pool) freezeLeft(inst *Instance) time.Duration {
+	return time.Until(inst.stateSince.Add(max(p.opts.FreezeAfter, inst.freezePause)))
 }
 
 // restLeft is how long a resting instance may go on resting.
@@ -73,7 +88,7 @@ func (p *Pool) onTimer(inst *Instance) {
 		return
 	case p.restLeft(inst) <= 0: // the function keeps so many
 		inst.restSince = time.Now()
-	case inst.state == Idle && p.freezes && time.Since(inst.stateSince) >= p.opts.FreezeAfter:
+	case inst.state == Idle && p.freezes && p.freezeLeft(inst) <= 0:
 		inst.setState(Frozen)
 		p.wg.Go(func() { p.freeze(inst) })
 	}
@@ -108,13 +123,23 @@ func (p *Pool) freeze(inst *Instance) {
 	began := time.Now()
 	inst.frozen = true // also if it fails: nobody knows how far it went
 	err := inst.container.Freeze(ctx)
-	inst.group.watcher.Froze(time.Since(began), err)
-	if err == nil {
-		return
+	if !errors.Is(err, driver.ErrNotFrozen) {
+		inst.group.watcher.Froze(time.Since(began), err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if inst.state == Frozen { // otherwise who took it finds out
+	switch {
+	case err == nil:
+		inst.freezePause = 0
+	case errors.Is(err, driver.ErrNotFrozen):
+		inst.frozen = false
+		inst.freezePause = min(max(2*inst.freezePause, firstFreezePause), lastFreezePause)
+		inst.log.Debug("instance is not frozen yet", slog.Duration("retry_in", inst.freezePause), slog.Any("error", err))
+		if inst.state == Frozen {
+			inst.setState(Idle)
+			p.setTimerLocked(inst)
+		}
+	case inst.state == Frozen: // otherwise who took it finds out
 		inst.log.Warn("cannot freeze instance", slog.Any("error", err))
 		p.endRestingLocked(inst, "it could not be frozen")
 		p.fillLocked()

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -148,6 +149,30 @@ func TestHungEngineIsNotTriedWithOneFrozenInstanceAfterAnother(t *testing.T) {
 		if took := time.Since(began); took > limit+freezeTimeout {
 			t.Errorf("after %v", took)
 		}
+		closePool(t, p, e)
+	})
+}
+
+func TestInstanceRunsOnWhileTheEngineDoesNotAnswerTheFreeze(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.script.FreezeErr = fmt.Errorf("%w: %w", driver.ErrNotFrozen, driver.ErrUnavailable)
+		p := freezing(t, e)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if e.Live() != 1 || p.Stats().Idle != 1 {
+			t.Errorf("%d containers, %+v", e.Live(), p.Stats())
+		}
+		// After 50 ms, then after pauses of 1, 2, 4 and 8 seconds.
+		if tries := e.Calls(fake.OpFreeze); tries != 5 {
+			t.Errorf("%d attempts", tries)
+		}
+		lease := mustAcquire(t, p, fnSpec("a"))
+		if lease.Cold || e.Calls(fake.OpThaw) != 0 {
+			t.Errorf("cold %v, thawed %d times", lease.Cold, e.Calls(fake.OpThaw))
+		}
+		lease.Release()
 		closePool(t, p, e)
 	})
 }
