@@ -128,8 +128,11 @@ func (p *Pool) removeContainer(inst *Instance) {
 	if inst.container == nil {
 		return
 	}
-	// Removal goes on while the pool closes; the driver's own deadline bounds it.
+	// Removal goes on while the pool closes; the driver's own deadline bounds it,
+	// which is longer than anybody is kept waiting for what will be free then.
 	ctx := context.WithoutCancel(p.ctx)
+	late := time.AfterFunc(p.holdFor(), func() { p.overdue(inst) })
+	defer late.Stop()
 	for wait := firstRemovalRetry; ; wait = min(2*wait, lastRemovalRetry) {
 		err := inst.container.Remove(ctx)
 		if err == nil || errors.Is(err, driver.ErrGone) {
@@ -143,11 +146,16 @@ func (p *Pool) removeContainer(inst *Instance) {
 	}
 }
 
-// overdue takes what a container holds, which the engine failed to remove, out
-// of what is expected to come back soon, so that nobody waits for it.
+// overdue takes what a container holds, which the engine has not removed, out of
+// what is expected to come back soon, so that nobody waits for it.
 func (p *Pool) overdue(inst *Instance) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	select {
+	case <-inst.removed: // in the moment in which it became late
+		return
+	default:
+	}
 	if !inst.overdue {
 		inst.overdue = true
 		p.returning = lessOf(p.returning, inst.group.spec.Need)
