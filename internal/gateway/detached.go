@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 
 	"github.com/tinefn/tine/internal/edge"
 	"github.com/tinefn/tine/invoke"
@@ -67,8 +69,16 @@ func holdBody(call *invoke.Call, maxBytes int64) error {
 	return nil
 }
 
-// runDetached executes a call and throws its answer away.
-func (g *Gateway) runDetached(ctx context.Context, call *invoke.Call) error {
+// runDetached executes a call and throws its answer away. It recovers from a
+// panic, as the HTTP server does for calls that somebody waits for.
+func (g *Gateway) runDetached(ctx context.Context, call *invoke.Call) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v", cause)
+			g.opts.Logger.LogAttrs(ctx, slog.LevelError, "detached call panicked",
+				slog.String("call_id", call.ID), slog.String("fn_id", call.Fn.ID), slog.Any("error", err), slog.String("stack", string(debug.Stack())))
+		}
+	}()
 	response, err := g.opts.Invoker.Invoke(ctx, call)
 	if err == nil {
 		_, err = io.Copy(io.Discard, response.Body)

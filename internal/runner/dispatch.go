@@ -55,6 +55,19 @@ func (r *Runner) dispatch(ctx context.Context, call *invoke.Call, lease *pool.Le
 		x.timing.Image, x.timing.Create, x.timing.Start, x.timing.Init = launch.Image, launch.Create, launch.Start, launch.Init
 	}
 	x.deadline = x.began.Add(time.Duration(call.Fn.Timeout) * time.Second)
+	returned := false
+	defer func() {
+		if !returned {
+			x.panicked()
+		}
+	}()
+	response, err := x.run(ctx, last)
+	returned = true
+	return response, err
+}
+
+// run is the exchange up to the answer's header.
+func (x *exchange) run(ctx context.Context, last bool) (*invoke.Response, error) {
 	if err := x.send(ctx, last); err != nil {
 		return nil, err
 	}
@@ -64,6 +77,18 @@ func (r *Runner) dispatch(ctx context.Context, call *invoke.Call, lease *pool.Le
 	}
 	x.timing.FirstByte = time.Since(x.began)
 	return x.judge(ctx, answer)
+}
+
+// errPanicked is what is reported of a call that ended in a panic.
+var errPanicked = errors.New("a part of the call that is not the runner's panicked")
+
+// panicked ends the instance while a panic goes up to whoever recovers from it.
+func (x *exchange) panicked() {
+	if !x.started {
+		x.lease.Destroy(errPanicked.Error())
+		return
+	}
+	_ = x.destroy(errPanicked.Error(), errPanicked)
 }
 
 // send hands the request to the function, on a fresh connection if the kept
