@@ -177,5 +177,6 @@ func (x *exchange) finish(answer *http.Response) {
 		x.session.disconnect()
 	}
 	x.session.used = time.Now()
+	x.endOutput() // not before: the function may print for a call whose caller has left
 	x.lease.Release()
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"hash"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -65,12 +66,12 @@ func (r *Runner) specOf(call *invoke.Call) *pool.Spec {
 func (r *Runner) spec(call *invoke.Call) *pool.Spec {
 	fn := call.Fn
 	limits := r.opts.Limits
-	limits.MemoryBytes = int64(fn.Memory) * mebibyte
+	limits.MemoryBytes = bytesOf(fn.Memory)
 	spec := &pool.Spec{
 		Key: specKey(call), AppID: fn.AppID, FnID: fn.ID,
 		Revision:    pool.Revision{App: call.App.UpdatedAt.Time, Fn: fn.UpdatedAt.Time},
 		Scale:       model.ScaleOf(call.App.Annotations, fn.Annotations, r.opts.Scale),
-		Need:        capacity.Amount{MemoryBytes: limits.MemoryBytes + limits.TmpMiB*mebibyte, MilliCPU: limits.MilliCPU},
+		Need:        capacity.Amount{MemoryBytes: limits.MemoryBytes + bytesOf(uint64(limits.TmpMiB)), MilliCPU: limits.MilliCPU},
 		IdleTimeout: time.Duration(fn.IdleTimeout) * time.Second,
 		Container: driver.Spec{
 			Image: fn.Image, Env: environment(call),
@@ -81,6 +82,10 @@ func (r *Runner) spec(call *invoke.Call) *pool.Spec {
 	spec.Output = r.outputOf(call)
 	return spec
 }
+
+// bytesOf is a size in bytes. What is beyond all machines is cut, so that two sizes
+// can be added.
+func bytesOf(mib uint64) int64 { return int64(min(mib, math.MaxInt64/2/mebibyte)) * mebibyte }
 
 // environment is what the function's process finds in its environment: the
 // configuration, then what the contract promises, which nothing can override.

@@ -83,7 +83,6 @@ func (x *exchange) over(err error) {
 	x.runner.opts.Observer.Running(-1)
 	report := Report{Call: x.call, InstanceID: x.lease.ID, Timing: x.timing, Err: err}
 	if err == nil || isCanceled(err) {
-		x.endOutput()
 		x.runner.publish(&report)
 		return
 	}

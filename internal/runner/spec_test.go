@@ -34,33 +34,34 @@ func definedCall() *invoke.Call {
 func TestDifferentDefinitionsShareNoInstance(t *testing.T) {
 	r := New(Options{})
 	key := func(call *invoke.Call) string { return r.specOf(call).Key }
-	if key(definedCall()) != key(definedCall()) {
+	of := key(definedCall())
+	if again := key(definedCall()); again != of {
 		t.Fatal("equal definitions differ")
 	}
 	for name, change := range map[string]func(*invoke.Call){
-		"image":                func(c *invoke.Call) { c.Fn.Image = "other" },
-		"memory":               func(c *invoke.Call) { c.Fn.Memory++ },
-		"timeout":              func(c *invoke.Call) { c.Fn.Timeout++ },
-		"idle timeout":         func(c *invoke.Call) { c.Fn.IdleTimeout++ },
-		"function":             func(c *invoke.Call) { c.Fn.ID = "other" },
-		"function's name":      func(c *invoke.Call) { c.Fn.Name = "other" },
-		"app":                  func(c *invoke.Call) { c.Fn.AppID = "other" },
-		"app's name":           func(c *invoke.Call) { c.App.Name = "other" },
-		"app's config":         func(c *invoke.Call) { c.App.Config = model.Config{"A": "other"} },
-		"function's config":    func(c *invoke.Call) { c.Fn.Config = model.Config{"F": "other"} },
-		"config moved":         func(c *invoke.Call) { c.App.Config, c.Fn.Config = c.Fn.Config, c.App.Config },
-		"app's annotation":     func(c *invoke.Call) { c.App.Annotations = model.Annotations{"of-app": json.RawMessage(`2`)} },
-		"function's annotaton": func(c *invoke.Call) { c.Fn.Annotations = model.Annotations{"of-fn": json.RawMessage(`2`)} },
-		"syslog":               func(c *invoke.Call) { *c.App.SyslogURL = "tcp://other:514" },
-		"no syslog":            func(c *invoke.Call) { c.App.SyslogURL = nil },
-		"extension":            func(c *invoke.Call) { c.Extensions["e"] = "2" },
-		"another extension":    func(c *invoke.Call) { c.Extensions["f"] = "1" },
-		"no extension":         func(c *invoke.Call) { c.Extensions = nil },
-		"name in the config":   func(c *invoke.Call) { c.Fn.Config = model.Config{"FF": "n"} }, // the same letters
+		"image":                 func(c *invoke.Call) { c.Fn.Image = "other" },
+		"memory":                func(c *invoke.Call) { c.Fn.Memory++ },
+		"timeout":               func(c *invoke.Call) { c.Fn.Timeout++ },
+		"idle timeout":          func(c *invoke.Call) { c.Fn.IdleTimeout++ },
+		"function":              func(c *invoke.Call) { c.Fn.ID = "other" },
+		"function's name":       func(c *invoke.Call) { c.Fn.Name = "other" },
+		"app":                   func(c *invoke.Call) { c.Fn.AppID = "other" },
+		"app's name":            func(c *invoke.Call) { c.App.Name = "other" },
+		"app's config":          func(c *invoke.Call) { c.App.Config = model.Config{"A": "other"} },
+		"function's config":     func(c *invoke.Call) { c.Fn.Config = model.Config{"F": "other"} },
+		"config moved":          func(c *invoke.Call) { c.App.Config, c.Fn.Config = c.Fn.Config, c.App.Config },
+		"app's annotation":      func(c *invoke.Call) { c.App.Annotations = model.Annotations{"of-app": json.RawMessage(`2`)} },
+		"function's annotation": func(c *invoke.Call) { c.Fn.Annotations = model.Annotations{"of-fn": json.RawMessage(`2`)} },
+		"syslog":                func(c *invoke.Call) { *c.App.SyslogURL = "tcp://other:514" },
+		"no syslog":             func(c *invoke.Call) { c.App.SyslogURL = nil },
+		"extension":             func(c *invoke.Call) { c.Extensions["e"] = "2" },
+		"another extension":     func(c *invoke.Call) { c.Extensions["f"] = "1" },
+		"no extension":          func(c *invoke.Call) { c.Extensions = nil },
+		"name in the config":    func(c *invoke.Call) { c.Fn.Config = model.Config{"FF": "n"} }, // the same letters
 	} {
 		call := definedCall()
 		change(call)
-		if key(call) == key(definedCall()) {
+		if key(call) == of {
 			t.Errorf("%s: it would be served by an instance of before", name)
 		}
 	}
