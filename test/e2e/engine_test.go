@@ -25,6 +25,7 @@ func TestEngineThatGoesAwayAndComesBack(t *testing.T) {
 	n := startNode(t, map[string]string{
 		"DOCKER_HOST": "unix://" + proxy.path, "FN_ENGINE_TIMEOUT": "2", "FN_ENGINE_FAILURES": "2", "FN_ENGINE_MAX_PAUSE": "3",
 	})
+	n.faulty = true
 	warm := n.fn(nil)
 	n.wantNext(t, warm)
 	for _, how := range []string{refuses, hangs, errs} {
@@ -73,6 +74,7 @@ func engineScript(t *testing.T, command string) (output string, err error) {
 func TestEngineThatIsRestarted(t *testing.T) {
 	image.Alone(t)
 	n := startNode(t, nil)
+	n.faulty = true
 	id := n.fn(nil)
 	n.wantNext(t, id)
 	restore := func() {
