@@ -119,13 +119,14 @@ func (c *console) settle(now time.Time) {
 	}
 }
 
-// last returns the last lines that were printed from a turn on.
+// last returns the last lines that were printed in a turn; 0 is that before the
+// first call.
 func (c *console) last(turn int) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var lines []string
 	for _, line := range c.lines {
-		if line.turn >= turn {
+		if line.turn == turn {
 			lines = append(lines, line.text)
 		}
 	}

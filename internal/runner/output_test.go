@@ -75,8 +75,10 @@ func TestOutputOfACallIsLimited(t *testing.T) {
 	if got := logged(&log); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := c.last(1); !slices.Equal(got, []string{"12345678", "0", "1", "2", "fresh"}) {
-		t.Errorf("kept %q", got)
+	for turn, want := range map[int][]string{1: {"12345678", "0", "1", "2"}, 2: {"fresh"}} {
+		if got := c.last(turn); !slices.Equal(got, want) {
+			t.Errorf("kept %q of call %d, want %q", got, turn, want)
+		}
 	}
 }
 
