@@ -38,6 +38,12 @@ type Options struct {
 	CertPath  string // directory of ca.pem, cert.pem and key.pem; empty: no TLS
 	TLSVerify bool   // verify the engine's certificate
 
+	// Auth, if set, is the text of a Docker config.json with credentials for
+	// registries. Otherwise they are those of the config.json in ConfigDir, which
+	// is read for each pull, if it is there; empty: none.
+	Auth      []byte
+	ConfigDir string
+
 	Logger      *slog.Logger  // nil: no logs
 	CallTimeout time.Duration // of one request to the engine, default DefaultCallTimeout
 	PullTimeout time.Duration // of one image, default DefaultPullTimeout
@@ -66,6 +72,7 @@ type Driver struct {
 	log          *slog.Logger
 	capabilities driver.Capabilities
 	images       images
+	auth         *credentials // nil: those of Options.ConfigDir
 	networks     networks
 	cgroups      cgroups
 	warnDisk     sync.Once
@@ -104,11 +111,18 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 	if opts.Observe == nil {
 		opts.Observe = func(string, time.Duration, error) {}
 	}
+	d := &Driver{opts: opts, log: opts.Logger, containers: map[*engineContainer]struct{}{}}
+	if len(opts.Auth) > 0 {
+		var err error
+		if d.auth, err = parseCredentials(opts.Auth); err != nil {
+			return nil, fmt.Errorf("credentials for registries: %w", err)
+		}
+	}
 	engine, err := connect(opts)
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{engine: &timed{engine, opts.Observe}, opts: opts, log: opts.Logger, containers: map[*engineContainer]struct{}{}}
+	d.engine = &timed{engine, opts.Observe}
 	d.networks.names = opts.Networks
 	d.networks.use = make([]int, len(opts.Networks))
 	if d.capabilities, err = d.probe(ctx); err != nil {

@@ -12,7 +12,9 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"github.com/moby/moby/api/pkg/authconfig"
 	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
@@ -98,16 +100,22 @@ func (d *Driver) inspect(ctx context.Context, image string) (found bool, err err
 // errPullTimeout is the cause with which the pull's deadline ends it.
 var errPullTimeout = fmt.Errorf("the pull takes too long: %w", context.DeadlineExceeded)
 
-// pull lets the engine fetch the image, as nobody in particular.
+// pull lets the engine fetch the image, as whom the credentials for its registry
+// name.
 func (d *Driver) pull(ctx context.Context, image string) error {
-	if _, err := reference.ParseNormalizedNamed(image); err != nil {
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
 		return &driver.PullError{Image: image, Status: http.StatusBadRequest, Message: err.Error()}
+	}
+	auth, err := d.authFor(named)
+	if err != nil {
+		return &driver.PullError{Image: image, Message: err.Error()}
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, d.opts.PullTimeout, errPullTimeout)
 	defer cancel()
-	d.log.Info("pulling image", slog.String("image", image))
+	d.log.Info("pulling image", slog.String("image", image), slog.Bool("with_credentials", auth != ""))
 	began := time.Now()
-	progress, err := d.engine.ImagePull(ctx, image, client.ImagePullOptions{})
+	progress, err := d.engine.ImagePull(ctx, image, client.ImagePullOptions{RegistryAuth: auth})
 	if err == nil {
 		err = progress.Wait(ctx)
 	}
@@ -120,7 +128,35 @@ func (d *Driver) pull(ctx context.Context, image string) error {
 	case lost(err):
 		return fmt.Errorf("pull image %s: %w: %w", image, driver.ErrUnavailable, err)
 	}
-	return &driver.PullError{Image: image, Status: pullStatus(err), Message: message(err)}
+	refused := &driver.PullError{Image: image, Status: pullStatus(err), Message: message(err)}
+	if refused.Status == http.StatusUnauthorized || refused.Status == http.StatusForbidden {
+		hint := "the registry does not accept the credentials that FN_DOCKER_AUTH or Docker's config.json has for it"
+		if auth == "" {
+			hint = "there are no credentials for this registry: set FN_DOCKER_AUTH, or run docker login as the server's user"
+		}
+		d.log.Warn("the registry refuses the pull", slog.String("image", image), slog.String("registry", reference.Domain(named)), slog.String("hint", hint))
+	}
+	return refused
+}
+
+// authFor returns what the engine tells the image's registry about who pulls,
+// "" for nobody in particular.
+func (d *Driver) authFor(image reference.Named) (string, error) {
+	known := d.auth
+	if known == nil {
+		if d.opts.ConfigDir == "" {
+			return "", nil
+		}
+		var err error
+		if known, err = loadCredentials(d.opts.ConfigDir); err != nil {
+			return "", err
+		}
+	}
+	auth, err := known.forImage(image)
+	if err != nil || auth == (registry.AuthConfig{}) {
+		return "", err
+	}
+	return authconfig.Encode(auth)
 }
 
 // pullStatus finds out the HTTP status of a refusal. Engines pass a

@@ -34,9 +34,10 @@ func engineClient(t *testing.T) *client.Client {
 	return engine
 }
 
-// startRegistry runs a registry on loopback and returns its address. It skips
-// the test where no registry is installed.
-func startRegistry(t *testing.T) string {
+// startRegistry runs a registry on loopback, with further lines of its
+// configuration, and returns its address. It skips the test where no registry is
+// installed.
+func startRegistry(t *testing.T, lines ...string) string {
 	t.Helper()
 	program, err := exec.LookPath("docker-registry")
 	if err != nil {
@@ -52,7 +53,8 @@ func startRegistry(t *testing.T) string {
 	}
 	dir := t.TempDir()
 	config := filepath.Join(dir, "config.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", dir, address)
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", dir, address) +
+		strings.Join(lines, "\n")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -113,6 +113,8 @@ type Engine struct {
 	Driver        string // "auto" or "docker"
 	Host          string // DOCKER_HOST
 	CertPath      string
+	Auth          []byte // credentials for registries, of FN_DOCKER_AUTH
+	ConfigDir     string // where Docker keeps them otherwise; empty: nowhere
 	TLSVerify     bool
 	CallTimeout   time.Duration
 	Failures      int           // requests in a row without an answer that open the circuit

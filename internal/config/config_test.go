@@ -45,7 +45,7 @@ func TestDefaults(t *testing.T) {
 			ResponseHoldBytes: 8 << 20, MaxDetachedBytes: 8 << 20, LogOutput: true, MaxLogBytes: 1 << 20,
 			Processes: 50, OpenFiles: 350, LockedMemoryBytes: 65536, PendingSignals: 5000, MessageQueueBytes: 819200,
 		},
-		Engine: Engine{Driver: "auto", Host: "unix:///var/run/docker.sock", CallTimeout: 30 * time.Second, Failures: 3, MaxPause: 30 * time.Second},
+		Engine: Engine{Driver: "auto", Host: "unix:///var/run/docker.sock", ConfigDir: "/root/.docker", CallTimeout: 30 * time.Second, Failures: 3, MaxPause: 30 * time.Second},
 	}
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -91,7 +91,7 @@ func TestAllWrongSettingsAreReportedAtOnce(t *testing.T) {
 		"FN_NODE_TYPE=runner", "FN_PORT=70000", "FN_MAX_PIDS=-1", "FN_QUEUE_TIMEOUT=soon", "FN_QUEUE_SIZE=0", "FN_IMAGE_ENABLE_VOLUME=perhaps",
 		"FN_PUBLIC_LB_URL=example.com", "FN_DRIVER=native", "FN_HOT_START_TIMEOUT_MSECS=5s", "FN_MAX_TOTAL_MEMORY_BYTES=99999999999999999999",
 		"FN_SHUTDOWN_TIMEOUT=-1s", "FN_HTTP_IDLE_TIMEOUT=9223372036854775807", "FN_RID_HEADER_FILE=/absent",
-		"FN_MAX_INSTANCES=10001", "FN_MIN_INSTANCES_PERCENT=0", "FN_FREEZE_IDLE_MSECS=never",
+		"FN_MAX_INSTANCES=10001", "FN_MIN_INSTANCES_PERCENT=0", "FN_FREEZE_IDLE_MSECS=never", "FN_DOCKER_AUTH=secret",
 	}, noFiles, "/")
 	if err == nil {
 		t.Fatal("no error")
@@ -113,6 +113,7 @@ func TestAllWrongSettingsAreReportedAtOnce(t *testing.T) {
 		`FN_MIN_INSTANCES_PERCENT="0": it is not from 1 to 100; expected whole number from 1 to 100 (default 75)`,
 		`FN_MAX_PIDS="-1": it is below 0; expected whole number from 0 (default 50)`,
 		`FN_DRIVER="native": this version has no such driver yet; expected auto or docker (default auto)`,
+		`FN_DOCKER_AUTH="[hidden]": it is not JSON; expected the JSON of a Docker config.json`,
 		`FN_IMAGE_ENABLE_VOLUME="perhaps": it is neither true nor false; expected true or false (default false)`,
 	}
 	if diff := cmp.Diff(want, lines); diff != "" {

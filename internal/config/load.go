@@ -22,6 +22,9 @@ func Load(environ []string, readFile func(name string) ([]byte, error), dir stri
 		}
 	}
 	c := &Config{Runner: Runner{LogOutput: true}}
+	if home := env["HOME"]; home != "" {
+		c.Engine.ConfigDir = filepath.Join(home, ".docker")
+	}
 	c.Store.URL = SecretURL("sqlite3://" + filepath.Join(dir, "data", "fn.db"))
 	var warnings []string
 	var errs []error
@@ -67,8 +70,11 @@ func lookUp(env map[string]string, readFile func(string) ([]byte, error), name s
 
 // complaint says what is wrong with a setting and what would be right.
 func (s Setting) complaint(value string, err error) string {
-	if s.Name == "FN_DB_URL" {
+	switch s.Name {
+	case "FN_DB_URL":
 		value = SecretURL(value).String()
+	case "FN_DOCKER_AUTH":
+		value = "[hidden]"
 	}
 	text := fmt.Sprintf("%s=%q: %v; expected %s", s.Name, value, err, s.Form)
 	if s.Default != "" {

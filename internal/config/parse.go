@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -245,5 +246,15 @@ func logDest(c *Config, value string) error {
 		return warning{errors.New("it is no place for a log")}
 	}
 	c.Log.Dest = value
+	return nil
+}
+
+// dockerAuth keeps the text for the driver, which knows its form, and refuses what
+// cannot be right.
+func dockerAuth(c *Config, value string) error {
+	if !json.Valid([]byte(value)) {
+		return errors.New("it is not JSON")
+	}
+	c.Engine.Auth = []byte(value)
 	return nil
 }

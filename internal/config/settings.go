@@ -271,6 +271,14 @@ var engineSettings = []Setting{
 		"How long such an engine is left alone at most, until it is tried again. The first pause is a second.", duration(func(c *Config) *time.Duration { return &c.Engine.MaxPause }),
 	},
 	{
+		"FN_DOCKER_AUTH", groupEngine, "the JSON of a Docker config.json", "",
+		"Credentials for the registries that images are pulled from. Default: those of the config.json in DOCKER_CONFIG, which is read anew for each pull.", dockerAuth,
+	},
+	{
+		"DOCKER_CONFIG", groupEngine, "path", "",
+		"Directory of Docker's config.json. Default: .docker in the home directory.", text(func(c *Config) *string { return &c.Engine.ConfigDir }),
+	},
+	{
 		"FN_DOCKER_NETWORKS", groupEngine, "list of names, separated by spaces or commas", "",
 		"Networks to spread containers over. Default: the engine's own.", list(func(c *Config) *[]string { return &c.Engine.Networks }),
 	},

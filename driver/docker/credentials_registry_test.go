@@ -1,0 +1,98 @@
+package docker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/moby/moby/api/pkg/authconfig"
+	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/client"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/docker"
+	"github.com/tinefn/tine/test/image"
+)
+
+// passwords is the registry's file: bcrypt's hash of "secret" for "reader".
+const passwords = "reader:$2b$04$lbQu0LjPeuzx5PFFGMIniuAZvwXf8K9GrPB4Umy6C6AyoOPLwvrny\n"
+
+// privateImage pushes an image to a registry that asks for a name and a password.
+func privateImage(t *testing.T) (ref, address string) {
+	t.Helper()
+	local := image.TestFn(t)
+	file := filepath.Join(t.TempDir(), "htpasswd")
+	if err := os.WriteFile(file, []byte(passwords), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	address = startRegistry(t, fmt.Sprintf("auth: {htpasswd: {realm: test, path: %s}}", file))
+	ref = address + "/tine-test/private:1"
+	engine := engineClient(t)
+	if _, err := engine.ImageTag(t.Context(), client.ImageTagOptions{Source: local, Target: ref}); err != nil {
+		t.Fatal(err)
+	}
+	auth, err := authconfig.Encode(registry.AuthConfig{Username: "reader", Password: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	push, err := engine.ImagePush(t.Context(), ref, client.ImagePushOptions{RegistryAuth: auth})
+	if err == nil {
+		err = push.Wait(t.Context())
+	}
+	untag(t, ref)
+	if err != nil {
+		t.Fatalf("push: %v", err)
+	}
+	t.Cleanup(func() { untag(t, ref) })
+	return ref, address
+}
+
+// untag takes the name from an image, which stays: it has another one.
+func untag(t *testing.T, ref string) {
+	t.Helper()
+	_, _ = engineClient(t).ImageRemove(context.WithoutCancel(t.Context()), ref, client.ImageRemoveOptions{})
+}
+
+func TestPrivateImageIsPulledWithCredentials(t *testing.T) {
+	ref, address := privateImage(t)
+	config := func(password string) []byte {
+		return fmt.Appendf(nil, `{"auths":{"http://%s/v2/":{"username":"reader","password":%q}}}`, address, password)
+	}
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		name string
+		opts docker.Options
+		file []byte // config.json in dir
+		want int    // status of the refusal; 0: none
+	}{
+		{"nobody", docker.Options{}, nil, http.StatusUnauthorized},
+		{"wrong password", docker.Options{Auth: config("guess")}, nil, http.StatusUnauthorized},
+		{"setting", docker.Options{Auth: config("secret")}, nil, 0},
+		{"no file", docker.Options{ConfigDir: dir}, nil, http.StatusUnauthorized},
+		{"file", docker.Options{ConfigDir: dir}, config("secret"), 0},
+		{"setting before file", docker.Options{Auth: config("guess"), ConfigDir: dir}, config("secret"), http.StatusUnauthorized},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			untag(t, ref)
+			d := open(t, tt.opts)
+			defer closeNow(t, d)
+			if tt.file != nil { // after the driver was made, as by docker login
+				if err := os.WriteFile(filepath.Join(dir, "config.json"), tt.file, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := d.EnsureImage(t.Context(), ref)
+			refused, isRefusal := errors.AsType[*driver.PullError](err)
+			switch {
+			case tt.want == 0 && err != nil:
+				t.Error(err)
+			case tt.want != 0 && (!isRefusal || refused.Status != tt.want):
+				t.Errorf("got %v, want status %d", err, tt.want)
+			}
+		})
+	}
+}
