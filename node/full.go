@@ -93,7 +93,7 @@ func (n *Node) openDriver(ctx context.Context) (driver.Driver, error) {
 		var err error
 		engine, err = docker.New(ctx, docker.Options{
 			Host: c.Host, CertPath: c.CertPath, TLSVerify: c.TLSVerify, Logger: n.log,
-			Auth: c.Auth, ConfigDir: c.ConfigDir,
+			Auth: c.Auth, ConfigDir: c.ConfigDir, LoadFile: c.LoadFile,
 			CallTimeout: c.CallTimeout, PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
 			Networks: c.Networks, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
 			Observe: metrics.NewEngine(n.registry).Request,

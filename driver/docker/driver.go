@@ -60,6 +60,8 @@ type Options struct {
 
 	EnableVolumes bool // allow images that declare volumes
 
+	LoadFile string // archive of images, as docker save writes it, to load at start; empty: none
+
 	// Observe, if set, is told of each request to the engine, by Fn's name for
 	// it. It must return at once.
 	Observe func(api string, took time.Duration, err error)
@@ -127,6 +129,11 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 	d.networks.use = make([]int, len(opts.Networks))
 	if d.capabilities, err = d.probe(ctx); err != nil {
 		return nil, errors.Join(err, engine.Close())
+	}
+	if opts.LoadFile != "" {
+		if err := d.preload(ctx, opts.LoadFile); err != nil {
+			return nil, errors.Join(err, engine.Close())
+		}
 	}
 	d.background, d.cancelBackground = context.WithCancelCause(context.Background())
 	d.creation, d.cancelCreation = context.WithCancelCause(context.Background())

@@ -122,6 +122,7 @@ type Engine struct {
 	Networks      []string
 	LabelTag      string
 	EnableVolumes bool
+	LoadFile      string // archive of images
 }
 
 // Sockets is about the directories that functions put their sockets in.

@@ -279,6 +279,10 @@ var engineSettings = []Setting{
 		"Directory of Docker's config.json. Default: .docker in the home directory.", text(func(c *Config) *string { return &c.Engine.ConfigDir }),
 	},
 	{
+		"FN_DOCKER_LOAD_FILE", groupEngine, "path", "",
+		"Archive of images, as `docker save` writes it, that is loaded into the engine at start. Default: none.", text(func(c *Config) *string { return &c.Engine.LoadFile }),
+	},
+	{
 		"FN_DOCKER_NETWORKS", groupEngine, "list of names, separated by spaces or commas", "",
 		"Networks to spread containers over. Default: the engine's own.", list(func(c *Config) *[]string { return &c.Engine.Networks }),
 	},
