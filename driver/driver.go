@@ -61,10 +61,10 @@ type Driver interface {
 	// Capabilities says what this engine can do. It does not change.
 	Capabilities() Capabilities
 
-	// EnsureImage makes the image available locally, pulling it if it must.
-	// Concurrent calls for one image share the work. Errors: *PullError,
-	// ErrImageVolume, ErrUnavailable, context errors.
-	EnsureImage(ctx context.Context, image string) error
+	// EnsureImage makes the image available locally, pulling it if it must, and
+	// says what its name means. Concurrent equal requests share the work. Errors:
+	// *PullError, ErrImageVolume, ErrUnavailable, context errors.
+	EnsureImage(ctx context.Context, want ImageRequest) (Image, error)
 
 	// Create makes a container and does not start it. If it returns an error,
 	// nothing is left behind, as far as the engine answers.
@@ -72,6 +72,17 @@ type Driver interface {
 
 	// Close releases the driver. Containers that still exist are removed.
 	Close(ctx context.Context) error
+}
+
+// ImageRequest names an image and says who wants it.
+type ImageRequest struct {
+	Name   string
+	Tenant string // as in Spec
+}
+
+// Image is what an image's name means at one time.
+type Image struct {
+	ID string // of the content, in the engine's form; empty: the engine has none
 }
 
 // Container is one container. Methods other than Wait are not called

@@ -12,6 +12,10 @@ type Spec struct {
 	ID    string // unique name of the container, [A-Za-z0-9_.-]+
 	Image string
 
+	// Tenant is whose container it is. What one tenant's container has used is
+	// never given to another tenant's. Empty: a tenant of its own.
+	Tenant string
+
 	Env     []string // KEY=value
 	Command []string // replaces the image's; empty keeps it
 	Labels  map[string]string
@@ -28,6 +32,11 @@ type Spec struct {
 	// them as far as the engine keeps it, from one goroutine at a time. They are
 	// not written to after Remove returned. Nil: discarded.
 	Stdout, Stderr io.Writer
+
+	// OnDrain, if set, is called when the container should serve no further call,
+	// though its process lives: something that it needs is gone. It is called
+	// once at most, at any time from Create on, and returns at once.
+	OnDrain func()
 
 	// Extensions is the call's side data, for drivers that wrap another.
 	Extensions map[string]string

@@ -88,7 +88,7 @@ start_engine() {
 	# The inner shell becomes dockerd, so its identity is that of dockerd.
 	# shellcheck disable=SC2016 # the inner shell expands it
 	root setsid sh -c 'echo "$$ $(cut -d " " -f 22 /proc/$$/stat)" >"$1/dockerd.pid"
-		exec dockerd >"$1/dockerd.log" 2>&1 </dev/null' sh "$state" &
+		exec dockerd >"$1/dockerd.log" 2>&1 </dev/null' sh "$state" >/dev/null 2>&1 </dev/null & # a caller's pipe must not stay open
 }
 
 await_engine() {

@@ -85,7 +85,7 @@ func TestPrivateImageIsPulledWithCredentials(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			err := d.EnsureImage(t.Context(), ref)
+			_, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: ref})
 			refused, isRefusal := errors.AsType[*driver.PullError](err)
 			switch {
 			case tt.want == 0 && err != nil:

@@ -209,7 +209,10 @@ func TestVanishedEngineIsUnavailable(t *testing.T) {
 	}
 	for what, do := range map[string]func(context.Context) error{
 		"freeze": c.Freeze, "thaw": c.Thaw, "stop": c.Stop, "remove": c.Remove, "close": d.Close,
-		"ensure": func(ctx context.Context) error { return d.EnsureImage(ctx, spec.Image) },
+		"ensure": func(ctx context.Context) error {
+			_, err := d.EnsureImage(ctx, driver.ImageRequest{Name: spec.Image})
+			return err
+		},
 	} {
 		if err := do(t.Context()); !errors.Is(err, driver.ErrUnavailable) {
 			t.Errorf("%s: %v", what, err)
@@ -234,8 +237,11 @@ func TestHangingEngineIsUnavailableInTime(t *testing.T) {
 	other := sleeper(t)
 	for what, do := range map[string]func(context.Context) error{
 		"freeze": c.Freeze, "stop": c.Stop, "remove": c.Remove,
-		"wait":   func(ctx context.Context) error { _, err := c.Wait(ctx); return err },
-		"ensure": func(ctx context.Context) error { return d.EnsureImage(ctx, spec.Image) },
+		"wait": func(ctx context.Context) error { _, err := c.Wait(ctx); return err },
+		"ensure": func(ctx context.Context) error {
+			_, err := d.EnsureImage(ctx, driver.ImageRequest{Name: spec.Image})
+			return err
+		},
 		"create": func(ctx context.Context) error { _, err := d.Create(ctx, other); return err },
 	} {
 		began := time.Now()

@@ -23,35 +23,36 @@ import (
 // images shares the work of concurrent requests for one image.
 type images struct {
 	mu    sync.Mutex // guards under
-	under map[string]*ensuring
+	under map[driver.ImageRequest]*ensuring
 }
 
 // ensuring is the work on one image. All who wait for it get its error.
 type ensuring struct {
-	done chan struct{} // closed when err is set
-	err  error
+	done  chan struct{} // closed when the rest is set
+	image driver.Image
+	err   error
 }
 
 // EnsureImage looks for the image on the engine and lets it pull the image if
 // it is not there. The work goes on when the caller leaves; others may want it.
-func (d *Driver) EnsureImage(ctx context.Context, image string) error {
+func (d *Driver) EnsureImage(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
 	d.images.mu.Lock()
-	work, ok := d.images.under[image]
+	work, ok := d.images.under[want]
 	if !ok {
 		if !d.begin() {
 			d.images.mu.Unlock()
-			return errClosed
+			return driver.Image{}, errClosed
 		}
 		work = &ensuring{done: make(chan struct{})}
 		if d.images.under == nil {
-			d.images.under = map[string]*ensuring{}
+			d.images.under = map[driver.ImageRequest]*ensuring{}
 		}
-		d.images.under[image] = work
+		d.images.under[want] = work
 		go func() { // Close waits for it through begin
 			defer d.wg.Done()
-			work.err = d.ensure(d.background, image)
+			work.image, work.err = d.ensure(d.background, want)
 			d.images.mu.Lock()
-			delete(d.images.under, image)
+			delete(d.images.under, want)
 			d.images.mu.Unlock()
 			close(work.done)
 		}()
@@ -59,42 +60,42 @@ func (d *Driver) EnsureImage(ctx context.Context, image string) error {
 	d.images.mu.Unlock()
 	select {
 	case <-work.done:
-		return work.err
+		return work.image, work.err
 	case <-ctx.Done():
-		return fmt.Errorf("image %s: %w", image, ended(ctx))
+		return driver.Image{}, fmt.Errorf("image %s: %w", want.Name, ended(ctx))
 	}
 }
 
-func (d *Driver) ensure(ctx context.Context, image string) error {
-	found, err := d.inspect(ctx, image)
+func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
+	image, found, err := d.inspect(ctx, want.Name)
 	if err != nil || found {
-		return err
+		return image, err
 	}
-	if err := d.pull(ctx, image); err != nil {
-		return err
+	if err := d.pull(ctx, want.Name); err != nil {
+		return driver.Image{}, err
 	}
-	found, err = d.inspect(ctx, image)
+	image, found, err = d.inspect(ctx, want.Name)
 	if err == nil && !found {
-		err = &driver.PullError{Image: image, Status: http.StatusNotFound, Message: "the image is not there after a successful pull"}
+		err = &driver.PullError{Image: want.Name, Status: http.StatusNotFound, Message: "the image is not there after a successful pull"}
 	}
-	return err
+	return image, err
 }
 
 // inspect looks for the image on the engine and refuses one with volumes.
-func (d *Driver) inspect(ctx context.Context, image string) (found bool, err error) {
+func (d *Driver) inspect(ctx context.Context, name string) (image driver.Image, found bool, err error) {
 	callCtx, cancel := d.deadline(ctx)
 	defer cancel()
-	info, err := d.engine.ImageInspect(callCtx, image)
+	info, err := d.engine.ImageInspect(callCtx, name)
 	if errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) { // an invalid name is the pull's to explain
-		return false, nil
+		return driver.Image{}, false, nil
 	}
 	if err != nil {
-		return false, failure(callCtx, "look for image "+image, err)
+		return driver.Image{}, false, failure(callCtx, "look for image "+name, err)
 	}
 	if info.Config != nil && len(info.Config.Volumes) > 0 && !d.opts.EnableVolumes {
-		return true, fmt.Errorf("image %s: %w", image, driver.ErrImageVolume)
+		return driver.Image{}, true, fmt.Errorf("image %s: %w", name, driver.ErrImageVolume)
 	}
-	return true, nil
+	return driver.Image{ID: info.ID}, true, nil
 }
 
 // errPullTimeout is the cause with which the pull's deadline ends it.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/moby/moby/client"
 
+	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/docker"
 	"github.com/tinefn/tine/test/image"
 )
@@ -52,7 +53,7 @@ func TestImagesOfAnArchiveAreThereFromTheStart(t *testing.T) {
 	}})
 	defer closeNow(t, d)
 	t.Cleanup(func() { untag(t, ref) })
-	if err := d.EnsureImage(t.Context(), ref); err != nil {
+	if _, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: ref}); err != nil {
 		t.Error(err)
 	}
 	if got := strings.Join(asked, " "); !strings.Contains(got, "docker_load_images") || strings.Contains(got, "docker_pull_image") {

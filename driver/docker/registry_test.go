@@ -107,7 +107,7 @@ func TestImageIsPulledFromARegistryOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			if err := d.EnsureImage(t.Context(), ref); err != nil {
+			if _, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: ref}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -117,7 +117,7 @@ func TestImageIsPulledFromARegistryOnce(t *testing.T) {
 		t.Errorf("after the pull: %v", err)
 	}
 
-	err = d.EnsureImage(t.Context(), address+"/tine-test/pulled:absent")
+	_, err = d.EnsureImage(t.Context(), driver.ImageRequest{Name: address + "/tine-test/pulled:absent"})
 	if refused, ok := errors.AsType[*driver.PullError](err); !ok || refused.Status != http.StatusNotFound {
 		t.Errorf("missing tag: %v", err)
 	} else if strings.Contains(refused.Message, "Error response") || !strings.Contains(refused.Message, "manifest") {
@@ -154,7 +154,7 @@ func TestPullErrors(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			err := d.EnsureImage(t.Context(), tt.image)
+			_, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: tt.image})
 			refused, ok := errors.AsType[*driver.PullError](err)
 			if !ok {
 				t.Fatalf("got %v", err)
@@ -165,7 +165,7 @@ func TestPullErrors(t *testing.T) {
 		})
 	}
 	t.Run("hanging registry", func(t *testing.T) {
-		err := d.EnsureImage(t.Context(), registry+"/hangs/a:1")
+		_, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: registry + "/hangs/a:1"})
 		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, driver.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
@@ -174,7 +174,7 @@ func TestPullErrors(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		began := time.Now()
-		if err := d.EnsureImage(ctx, registry+"/hangs/b:1"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Second {
+		if _, err := d.EnsureImage(ctx, driver.ImageRequest{Name: registry + "/hangs/b:1"}); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Second {
 			t.Errorf("got %v after %v", err, time.Since(began))
 		}
 	})
@@ -206,10 +206,10 @@ func TestImageWithVolumesIsRefusedUnlessEnabled(t *testing.T) {
 	strict, lenient := open(t, docker.Options{}), open(t, docker.Options{EnableVolumes: true})
 	defer closeNow(t, strict)
 	defer closeNow(t, lenient)
-	if err := strict.EnsureImage(t.Context(), ref); !errors.Is(err, driver.ErrImageVolume) {
+	if _, err := strict.EnsureImage(t.Context(), driver.ImageRequest{Name: ref}); !errors.Is(err, driver.ErrImageVolume) {
 		t.Errorf("got %v", err)
 	}
-	if err := lenient.EnsureImage(t.Context(), ref); err != nil {
+	if _, err := lenient.EnsureImage(t.Context(), driver.ImageRequest{Name: ref}); err != nil {
 		t.Error(err)
 	}
 }

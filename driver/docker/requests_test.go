@@ -196,7 +196,7 @@ func TestCloseDoesNotWaitForAnEngineThatHangs(t *testing.T) {
 			e.hang(name)
 			var wg sync.WaitGroup
 			wg.Go(func() { _, _ = d.Create(t.Context(), &driver.Spec{ID: "d", Image: "i"}) })
-			wg.Go(func() { _ = d.EnsureImage(t.Context(), "i") })
+			wg.Go(func() { _, _ = d.EnsureImage(t.Context(), driver.ImageRequest{Name: "i"}) })
 			for deadline := time.Now().Add(10 * time.Second); !slices.Contains(e.take(), "POST image create"); time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatal("nothing is pulled")
@@ -240,9 +240,9 @@ func TestPullIsSharedAndOutlivesTheCallerWhoAskedFirst(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	left, stayed := make(chan error, 1), make(chan error, 1)
 	first, second := newJoining(ctx), newJoining(t.Context())
-	go func() { left <- d.EnsureImage(first, "i") }()
+	go func() { _, err := d.EnsureImage(first, driver.ImageRequest{Name: "i"}); left <- err }()
 	<-first.joined
-	go func() { stayed <- d.EnsureImage(second, "i") }()
+	go func() { _, err := d.EnsureImage(second, driver.ImageRequest{Name: "i"}); stayed <- err }()
 	<-second.joined
 	leave()
 	if err := <-left; !errors.Is(err, context.Canceled) {

@@ -14,7 +14,7 @@ import (
 
 func missingImage(s *suite) {
 	d := s.driver()
-	if err := d.EnsureImage(s.Context(), s.images.Missing); err == nil {
+	if _, err := d.EnsureImage(s.Context(), driver.ImageRequest{Name: s.images.Missing}); err == nil {
 		s.Error("a missing image was ensured")
 	}
 	spec := s.spec("sleep")
@@ -29,7 +29,7 @@ func presentImage(s *suite) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			if err := d.EnsureImage(s.Context(), s.images.Program); err != nil {
+			if _, err := d.EnsureImage(s.Context(), driver.ImageRequest{Name: s.images.Program}); err != nil {
 				s.Error(err)
 			}
 		})
@@ -122,7 +122,7 @@ func closedDriver(s *suite) {
 	if c, err := d.Create(s.Context(), s.spec("sleep")); err == nil {
 		s.Errorf("created %v", c)
 	}
-	if err := d.EnsureImage(s.Context(), s.images.Program); err == nil {
+	if _, err := d.EnsureImage(s.Context(), driver.ImageRequest{Name: s.images.Program}); err == nil {
 		s.Error("ensured an image")
 	}
 }

@@ -51,6 +51,13 @@ func newContainer(e *Engine, number int, spec *driver.Spec, script Script) *Cont
 // ID is made of the container's number.
 func (c *Container) ID() string { return fmt.Sprintf("fake-%d", c.number) }
 
+// Doom stands for the loss of something that the container needs.
+func (c *Container) Doom() {
+	if c.spec.OnDrain != nil {
+		c.spec.OnDrain()
+	}
+}
+
 // Spec is what the container was made from.
 func (c *Container) Spec() *driver.Spec { return c.spec }
 

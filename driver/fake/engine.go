@@ -49,7 +49,7 @@ type Options struct {
 
 	// EnsureImage stands for the look-up and pull of an image. Nil: all images
 	// are there.
-	EnsureImage func(ctx context.Context, image string) error
+	EnsureImage func(ctx context.Context, want driver.ImageRequest) (driver.Image, error)
 
 	Handler http.Handler // the function of scripts that have none; nil: Echo
 
@@ -201,17 +201,17 @@ func (e *Engine) pause(ctx context.Context, op Op, d time.Duration) error {
 
 // EnsureImage runs Options.EnsureImage. Concurrent calls are not shared: the
 // script sees them all.
-func (e *Engine) EnsureImage(ctx context.Context, image string) error {
+func (e *Engine) EnsureImage(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
 	if err := e.enter(ctx, OpEnsureImage, nil); err != nil {
-		return err
+		return driver.Image{}, err
 	}
 	if e.isClosed() {
-		return errClosed
+		return driver.Image{}, errClosed
 	}
 	if e.opts.EnsureImage == nil {
-		return nil
+		return driver.Image{}, nil
 	}
-	return e.opts.EnsureImage(ctx, image)
+	return e.opts.EnsureImage(ctx, want)
 }
 
 // errClosed is for calls after Close.

@@ -78,11 +78,11 @@ func TestEngineConforms(t *testing.T) {
 	newDriver := func(*testing.T) driver.Driver {
 		return fake.New(fake.Options{
 			Script: program, StopGrace: 300 * time.Millisecond,
-			EnsureImage: func(_ context.Context, image string) error {
-				if image == missing {
-					return &driver.PullError{Image: image, Status: 404, Message: "not found"}
+			EnsureImage: func(_ context.Context, want driver.ImageRequest) (driver.Image, error) {
+				if want.Name == missing {
+					return driver.Image{}, &driver.PullError{Image: want.Name, Status: 404, Message: "not found"}
 				}
-				return nil
+				return driver.Image{ID: want.Name}, nil
 			},
 		})
 	}
@@ -326,7 +326,7 @@ func TestScriptedErrors(t *testing.T) {
 // life goes through all operations until one fails.
 func life(t *testing.T, e *fake.Engine) (fake.Op, error) {
 	ctx := t.Context()
-	if err := e.EnsureImage(ctx, "image"); err != nil {
+	if _, err := e.EnsureImage(ctx, driver.ImageRequest{Name: "image"}); err != nil {
 		return fake.OpEnsureImage, err
 	}
 	c, err := e.Create(ctx, &driver.Spec{ID: "c"})

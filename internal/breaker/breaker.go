@@ -79,8 +79,13 @@ func (d *Driver) Open() bool {
 }
 
 // EnsureImage passes on what the engine says, or refuses.
-func (d *Driver) EnsureImage(ctx context.Context, image string) error {
-	return d.guard("image "+image, func() error { return d.Driver.EnsureImage(ctx, image) })
+func (d *Driver) EnsureImage(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
+	var image driver.Image
+	err := d.guard("image "+want.Name, func() (err error) {
+		image, err = d.Driver.EnsureImage(ctx, want)
+		return err
+	})
+	return image, err
 }
 
 // Create makes a container whose start is guarded too, or refuses.

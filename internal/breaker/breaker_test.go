@@ -82,12 +82,12 @@ func TestHungEngineIsLeftAloneAndTriedAgain(t *testing.T) {
 
 func TestLongPullDoesNotKeepOthersFromTrying(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		engine := fake.New(fake.Options{NoSocket: true, EnsureImage: func(ctx context.Context, _ string) error {
+		engine := fake.New(fake.Options{NoSocket: true, EnsureImage: func(ctx context.Context, _ driver.ImageRequest) (driver.Image, error) {
 			select {
 			case <-time.After(10 * time.Minute):
 			case <-ctx.Done():
 			}
-			return ctx.Err()
+			return driver.Image{}, ctx.Err()
 		}})
 		defer engine.Close(t.Context())
 		d := New(engine, Options{Failures: 1})
@@ -97,7 +97,7 @@ func TestLongPullDoesNotKeepOthersFromTrying(t *testing.T) {
 		time.Sleep(FirstPause)
 		ctx, cancel := context.WithCancel(t.Context())
 		var pull sync.WaitGroup
-		pull.Go(func() { _ = d.EnsureImage(ctx, "image") })
+		pull.Go(func() { _, _ = d.EnsureImage(ctx, driver.ImageRequest{Name: "image"}) })
 		synctest.Wait()
 		if _, err := d.Create(t.Context(), spec("c")); !errors.Is(err, driver.ErrUnavailable) {
 			t.Errorf("beside the request that decides: %v", err)
@@ -118,14 +118,14 @@ func TestPausesAreBounded(t *testing.T) {
 		defer engine.Close(t.Context())
 		engine.Down()
 		for range 20 {
-			_ = d.EnsureImage(t.Context(), "image")
+			_, _ = d.EnsureImage(t.Context(), driver.ImageRequest{Name: "image"})
 			time.Sleep(DefaultMaxPause)
 		}
 		if d.pause != DefaultMaxPause {
 			t.Errorf("pause %v", d.pause)
 		}
 		engine.Up()
-		if err := d.EnsureImage(t.Context(), "image"); err != nil {
+		if _, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: "image"}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -134,11 +134,11 @@ func TestPausesAreBounded(t *testing.T) {
 func TestAnswersAndAbandonedRequestsDoNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("no such image")
-		engine := fake.New(fake.Options{NoSocket: true, EnsureImage: func(context.Context, string) error { return broken }})
+		engine := fake.New(fake.Options{NoSocket: true, EnsureImage: func(context.Context, driver.ImageRequest) (driver.Image, error) { return driver.Image{}, broken }})
 		defer engine.Close(t.Context())
 		d := New(engine, Options{Failures: 2})
 		for range 5 {
-			if err := d.EnsureImage(t.Context(), "image"); !errors.Is(err, broken) {
+			if _, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: "image"}); !errors.Is(err, broken) {
 				t.Fatal(err)
 			}
 		}
@@ -146,15 +146,15 @@ func TestAnswersAndAbandonedRequestsDoNotCount(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, context.Canceled)
 		defer cancel()
 		for range 5 {
-			_ = d.EnsureImage(ctx, "image")
+			_, _ = d.EnsureImage(ctx, driver.ImageRequest{Name: "image"})
 		}
 		engine.Hang()
 		// Failures with answers between them are not in a row.
 		for range 5 {
 			engine.Down()
-			_ = d.EnsureImage(t.Context(), "image")
+			_, _ = d.EnsureImage(t.Context(), driver.ImageRequest{Name: "image"})
 			engine.Up()
-			_ = d.EnsureImage(t.Context(), "image")
+			_, _ = d.EnsureImage(t.Context(), driver.ImageRequest{Name: "image"})
 		}
 		if d.Open() {
 			t.Error("open")

@@ -175,6 +175,24 @@ func (p *Pool) pause(d time.Duration) bool {
 	}
 }
 
+// drainReason is why an instance ends that its driver wants no more calls for.
+const drainReason = "it lost something that it needs"
+
+// drain ends an instance as soon as nobody uses it.
+func (p *Pool) drain(inst *Instance) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if inst.drained || inst.state == Ending {
+		return
+	}
+	inst.drained = true
+	inst.log.Info("instance serves no further call", slog.String("reason", drainReason))
+	if inst.state.resting() {
+		p.endRestingLocked(inst, drainReason)
+		p.fillLocked()
+	}
+}
+
 // monitor waits for the container's process to end and takes an idle instance
 // out of service then; the holder of a busy one notices by itself.
 func (p *Pool) monitor(inst *Instance) {

@@ -66,16 +66,15 @@ func (e *engine) scriptOf(n int, _ *driver.Spec) fake.Script {
 	return script
 }
 
-func (e *engine) ensureImage(ctx context.Context, _ string) error {
-	if e.imageDelay == 0 {
-		return e.imageErr
+func (e *engine) ensureImage(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
+	if e.imageDelay > 0 {
+		select {
+		case <-time.After(e.imageDelay):
+		case <-ctx.Done():
+			return driver.Image{}, ctx.Err()
+		}
 	}
-	select {
-	case <-time.After(e.imageDelay):
-		return e.imageErr
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return driver.Image{ID: want.Name}, e.imageErr
 }
 
 // killAll ends every container's process.

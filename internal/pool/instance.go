@@ -77,6 +77,7 @@ type Instance struct {
 	why        string // it ends, or has ended
 	lost       bool   // its connection broke
 	overdue    bool   // the engine failed to remove it, or takes long
+	drained    bool   // it is to serve no further call
 	byItself   bool   // its process ended before anybody asked it to
 	calls      int    // leases so far
 	readySince time.Time

@@ -63,7 +63,9 @@ func (p *Pool) prepareLocked(g *group) {
 	g.preparing = true
 	began := time.Now()
 	p.wg.Go(func() {
-		err := p.opts.Driver.EnsureImage(p.ctx, g.spec.Container.Image)
+		_, err := p.opts.Driver.EnsureImage(p.ctx, driver.ImageRequest{
+			Name: g.spec.Container.Image, Tenant: g.spec.Container.Tenant,
+		})
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		g.preparing = false
@@ -150,6 +152,7 @@ func (p *Pool) start(inst *Instance) error {
 	container := spec.Container
 	container.ID = inst.ID
 	container.SocketDir = dir.EnginePath()
+	container.OnDrain = func() { p.drain(inst) }
 	if spec.Output != nil {
 		inst.Output = spec.Output(inst.ID)
 		container.Stdout, container.Stderr = inst.Output.Stdout(), inst.Output.Stderr()

@@ -264,6 +264,8 @@ func (p *Pool) putBackLocked(inst *Instance) {
 	switch {
 	case inst.dead():
 		p.endLocked(inst, "its process ended")
+	case inst.drained:
+		p.endLocked(inst, drainReason)
 	case p.closed:
 		p.endLocked(inst, "the server shuts down")
 	case inst.worn():

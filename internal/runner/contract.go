@@ -74,7 +74,7 @@ func (r *Runner) spec(call *invoke.Call) *pool.Spec {
 		Need:        capacity.Amount{MemoryBytes: limits.MemoryBytes + bytesOf(uint64(limits.TmpMiB)), MilliCPU: limits.MilliCPU},
 		IdleTimeout: time.Duration(fn.IdleTimeout) * time.Second,
 		Container: driver.Spec{
-			Image: fn.Image, Env: environment(call),
+			Image: fn.Image, Tenant: fn.AppID, Env: environment(call),
 			Limits: limits, Security: r.opts.Security, Hostname: r.opts.Hostname,
 			Extensions: maps.Clone(call.Extensions),
 		},

@@ -7,15 +7,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/fake"
 )
 
 func TestReportTellsHowLongTheImageTook(t *testing.T) {
 	const nap = 30 * time.Millisecond
 	var w witness
-	b := newBenchOn(t, fake.New(fake.Options{EnsureImage: func(context.Context, string) error {
+	b := newBenchOn(t, fake.New(fake.Options{EnsureImage: func(context.Context, driver.ImageRequest) (driver.Image, error) {
 		time.Sleep(nap)
-		return nil
+		return driver.Image{}, nil
 	}}), func(o *Options) { o.Observer = &w })
 	for range 2 {
 		b.mustRun(t, newTestCall("x"))
@@ -33,9 +34,9 @@ func TestTimesInTheLogHaveTheirUnit(t *testing.T) {
 	const nap = 20 * time.Millisecond
 	var log lockedLog
 	var w witness
-	b := newBenchOn(t, fake.New(fake.Options{EnsureImage: func(context.Context, string) error {
+	b := newBenchOn(t, fake.New(fake.Options{EnsureImage: func(context.Context, driver.ImageRequest) (driver.Image, error) {
 		time.Sleep(nap)
-		return nil
+		return driver.Image{}, nil
 	}}), func(o *Options) {
 		o.Observer, o.Logger = &w, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
