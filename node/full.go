@@ -15,6 +15,7 @@ import (
 	"github.com/tinefn/tine/internal/breaker"
 	"github.com/tinefn/tine/internal/capacity"
 	"github.com/tinefn/tine/internal/catalog"
+	"github.com/tinefn/tine/internal/config"
 	"github.com/tinefn/tine/internal/edge"
 	"github.com/tinefn/tine/internal/gateway"
 	"github.com/tinefn/tine/internal/metrics"
@@ -36,11 +37,15 @@ func (n *Node) buildFull(ctx context.Context, router *edge.Router) error {
 	if err != nil {
 		return err
 	}
-	engine, err := n.openDriver(ctx)
+	size, err := n.measureMachine()
 	if err != nil {
 		return err
 	}
-	instances, err := n.buildPool(engine)
+	engine, err := n.openDriver(ctx, &size)
+	if err != nil {
+		return err
+	}
+	instances, err := n.buildPool(engine, size)
 	if err != nil {
 		return err
 	}
@@ -85,22 +90,41 @@ func tell(standby *runner.Standby, change store.Change) {
 // forever is a timeout that never comes.
 const forever time.Duration = math.MaxInt64
 
-// openDriver connects to the container engine.
-func (n *Node) openDriver(ctx context.Context) (driver.Driver, error) {
+// measureMachine finds out what the machine has for containers.
+func (n *Node) measureMachine() (capacity.Sizing, error) {
+	c := n.config.Runner
+	size, err := capacity.Host(os.DirFS("/"), runtime.NumCPU(), capacity.Limits{MaxMemoryBytes: c.MaxMemoryBytes, MaxMilliCPU: c.MaxMilliCPU})
+	if err != nil {
+		return size, fmt.Errorf("size of this machine: %w", err)
+	}
+	for _, text := range size.Warnings {
+		n.log.Warn(text)
+	}
+	return size, nil
+}
+
+// openDriver connects to the container engine, and takes the memory that its
+// pool needs.
+func (n *Node) openDriver(ctx context.Context, size *capacity.Sizing) (driver.Driver, error) {
 	engine := n.opts.Driver
 	if engine == nil {
 		c := n.config.Engine
-		var err error
-		engine, err = docker.New(ctx, docker.Options{
+		pool, err := n.preforkPool(size)
+		if err != nil {
+			return nil, err
+		}
+		made, err := docker.New(ctx, docker.Options{
 			Host: c.Host, CertPath: c.CertPath, TLSVerify: c.TLSVerify, Logger: n.log,
-			Auth: c.Auth, ConfigDir: c.ConfigDir, LoadFile: c.LoadFile,
+			Auth: c.Auth, ConfigDir: c.ConfigDir, LoadFile: c.LoadFile, MaxStarts: c.MaxStarts,
 			CallTimeout: c.CallTimeout, PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
 			Networks: c.Networks, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
-			Observe: metrics.NewEngine(n.registry).Request,
+			Observe: metrics.NewEngine(n.registry).Request, Prefork: pool,
 		})
 		if err != nil {
 			return nil, err
 		}
+		metrics.RegisterPreforkLevels(n.registry, made.PreforkLevels)
+		engine = made
 	}
 	n.stack.push("the container engine", engine.Close)
 	can := engine.Capabilities()
@@ -112,16 +136,35 @@ func (n *Node) openDriver(ctx context.Context) (driver.Driver, error) {
 	return guarded, nil
 }
 
-// buildPool makes the pool of instances, as large as the machine allows.
-func (n *Node) buildPool(engine driver.Driver) (*pool.Pool, error) {
-	c := n.config.Runner
-	size, err := capacity.Host(os.DirFS("/"), runtime.NumCPU(), capacity.Limits{MaxMemoryBytes: c.MaxMemoryBytes, MaxMilliCPU: c.MaxMilliCPU})
+// The largest size of a prefork pool that depends on the machine: a share of
+// the memory for functions, and no more than a node of any size makes use of.
+const (
+	preforkMemoryShare = 20
+	preforkMost        = 64
+)
+
+// preforkPool is what the settings and the machine make of the prefork pool.
+func (n *Node) preforkPool(size *capacity.Sizing) (docker.Prefork, error) {
+	c := n.config.Engine.Prefork
+	hostname, err := os.Hostname()
 	if err != nil {
-		return nil, fmt.Errorf("size of this machine: %w", err)
+		return docker.Prefork{}, fmt.Errorf("name of this machine: %w", err)
 	}
-	for _, text := range size.Warnings {
-		n.log.Warn(text)
+	most := c.Max
+	if most == config.PreforkAuto {
+		most = int(min(size.Total.MemoryBytes/preforkMemoryShare/docker.PlaceholderBytes, preforkMost))
+		most = max(most, c.Min)
 	}
+	size.Reserve(int64(most)*docker.PlaceholderBytes, "network namespaces")
+	return docker.Prefork{
+		Min: c.Min, Max: most, Networks: c.Networks, UseOnce: c.UseOnce, Quarantine: c.Quarantine, KeepUsed: c.KeepUsed,
+		Image: c.Image, Command: c.Command, Hostname: hostname, Observer: metrics.NewPrefork(n.registry),
+	}, nil
+}
+
+// buildPool makes the pool of instances, as large as the machine allows.
+func (n *Node) buildPool(engine driver.Driver, size capacity.Sizing) (*pool.Pool, error) {
+	c := n.config.Runner
 	n.log.Info("available memory", slog.Int64("bytes", size.Total.MemoryBytes), slog.Int64("milli_cpu", size.Total.MilliCPU),
 		slog.String("because", size.Explanation))
 	sockets, err := sockdir.New(sockdir.Options{

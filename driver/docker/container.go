@@ -25,12 +25,15 @@ const killedCode = 137
 
 // engineContainer is one container of the engine.
 type engineContainer struct {
-	driver  *Driver
-	name    string // the spec's ID
-	id      string // the engine's
-	network string // of Options.Networks, "" if none was taken
-	spec    *driver.Spec
-	output  *output // nil: not attached
+	driver *Driver
+	name   string // the spec's ID
+	spec   *driver.Spec
+	id     atomic.Pointer[string] // the engine's; another one if it had to be made again
+	output atomic.Pointer[output] // nil: not attached
+
+	connection connection    // guarded by the driver's mutex, once Create has returned
+	joins      int           // namespaces of the prefork pool that it tried
+	lost       time.Duration // with those that were gone
 
 	ended    atomic.Bool             // by Stop or Remove, or about to be
 	removing atomic.Bool             // by Remove, for good
@@ -84,15 +87,20 @@ func (d *Driver) Create(ctx context.Context, spec *driver.Spec) (driver.Containe
 // create makes the container, or leaves nothing.
 func (c *engineContainer) create() error {
 	d := c.driver
-	if !c.spec.Security.NoNetwork {
-		c.network = d.networks.take()
-	}
+	c.connection = d.connect(c)
+	began := time.Now()
 	err := c.request()
+	for err != nil && c.lostNamespace(d.creation) {
+		c.lost += time.Since(began)
+		c.reconnect()
+		began = time.Now()
+		err = c.request()
+	}
 	if err == nil && !d.remember(c) {
 		err = errors.Join(errClosed, c.Remove(d.creation))
 	}
 	if err != nil {
-		d.networks.giveBack(c.network)
+		d.disconnect(c.connection)
 	}
 	return err
 }
@@ -100,7 +108,7 @@ func (c *engineContainer) create() error {
 // request asks the engine to make the container.
 func (c *engineContainer) request() error {
 	d := c.driver
-	options, err := d.createOptions(d.creation, c.spec, c.network)
+	options, err := d.createOptions(d.creation, c.spec, c.connection.mode)
 	if err != nil {
 		return err
 	}
@@ -117,7 +125,7 @@ func (c *engineContainer) request() error {
 		result, err = d.engine.ContainerCreate(callCtx, options)
 	}
 	if err == nil {
-		c.id = result.ID
+		c.id.Store(&result.ID)
 		return nil
 	}
 	if !answered(err) {
@@ -130,31 +138,57 @@ func (c *engineContainer) request() error {
 }
 
 // ID is the engine's identifier.
-func (c *engineContainer) ID() string { return c.id }
+func (c *engineContainer) ID() string { return *c.id.Load() }
 
 // Start attaches to the output, if somebody wants it, and starts the process.
+// If the namespace that the container was to join is gone, it is made again
+// with another one.
 func (c *engineContainer) Start(ctx context.Context) error {
+	leave, err := c.driver.starts.enter(ctx)
+	if err != nil {
+		return fmt.Errorf("start container %s: %w", c.name, err)
+	}
+	defer leave()
+	began := time.Now()
+	err = c.start(ctx)
+	for err != nil && c.lostNamespace(ctx) {
+		if err = c.remake(ctx); err == nil {
+			c.lost += time.Since(began)
+			began = time.Now()
+			err = c.start(ctx)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if lease := c.lease(); lease != nil {
+		lease.Joined(c.lost)
+	}
+	c.startOnce.Do(func() { close(c.started) })
+	return nil
+}
+
+func (c *engineContainer) start(ctx context.Context) error {
 	what := "start container " + c.name
 	callCtx, cancel := c.driver.deadline(ctx)
 	defer cancel()
-	if (c.spec.Stdout != nil || c.spec.Stderr != nil) && c.output == nil {
+	if (c.spec.Stdout != nil || c.spec.Stderr != nil) && c.output.Load() == nil {
 		if err := c.attach(callCtx); err != nil {
 			return failure(callCtx, what, err)
 		}
 	}
-	if _, err := c.driver.engine.ContainerStart(callCtx, c.id, client.ContainerStartOptions{}); err != nil {
+	if _, err := c.driver.engine.ContainerStart(callCtx, c.ID(), client.ContainerStartOptions{}); err != nil {
 		// The engine says "not found" of a network as well.
 		if errdefs.IsNotFound(err) && c.exists(callCtx) {
 			return fmt.Errorf("%s: %s", what, message(err))
 		}
 		return failure(callCtx, what, err)
 	}
-	c.startOnce.Do(func() { close(c.started) })
 	return nil
 }
 
 func (c *engineContainer) exists(ctx context.Context) bool {
-	_, err := c.driver.engine.ContainerInspect(ctx, c.id, client.ContainerInspectOptions{})
+	_, err := c.driver.engine.ContainerInspect(ctx, c.ID(), client.ContainerInspectOptions{})
 	return err == nil
 }
 
@@ -171,9 +205,9 @@ func (c *engineContainer) Wait(ctx context.Context) (driver.Exit, error) {
 	case <-ctx.Done():
 		return driver.Exit{}, fmt.Errorf("%s: %w", what, ended(ctx))
 	}
-	if c.output != nil { // its end says nearly always that the process ended
+	if o := c.output.Load(); o != nil { // its end says nearly always that the process ended
 		select {
-		case <-c.output.done:
+		case <-o.done:
 		case <-ctx.Done():
 			return driver.Exit{}, fmt.Errorf("%s: %w", what, ended(ctx))
 		}
@@ -193,7 +227,7 @@ func (c *engineContainer) Wait(ctx context.Context) (driver.Exit, error) {
 	}
 	callCtx, cancel := c.driver.deadline(ctx)
 	defer cancel()
-	state, err := c.driver.engine.ContainerInspect(callCtx, c.id, client.ContainerInspectOptions{})
+	state, err := c.driver.engine.ContainerInspect(callCtx, c.ID(), client.ContainerInspectOptions{})
 	if err != nil {
 		return driver.Exit{}, failure(callCtx, what, err)
 	}
@@ -219,7 +253,7 @@ func (c *engineContainer) awaitExit(ctx context.Context) (int, error) {
 	began := time.Now()
 	// The engine accepts the request at once; only its answer has no deadline.
 	accepted := time.AfterFunc(c.driver.opts.CallTimeout, func() { cancel(errNoAnswer) })
-	wait := c.driver.engine.ContainerWait(ctx, c.id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
+	wait := c.driver.engine.ContainerWait(ctx, c.ID(), client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
 	accepted.Stop()
 	// One of the channels delivers for sure: the end of ctx breaks the request.
 	select {
@@ -242,7 +276,7 @@ func (c *engineContainer) Stop(ctx context.Context) error {
 	thawErr := c.thawForEnd()
 	callCtx, cancel := c.driver.deadline(ctx)
 	defer cancel()
-	_, err := c.driver.engine.ContainerStop(callCtx, c.id, client.ContainerStopOptions{Timeout: new(stopGrace)})
+	_, err := c.driver.engine.ContainerStop(callCtx, c.ID(), client.ContainerStopOptions{Timeout: new(stopGrace)})
 	if err == nil {
 		return nil
 	}
@@ -251,7 +285,7 @@ func (c *engineContainer) Stop(ctx context.Context) error {
 	}
 	killCtx, cancelKill := c.driver.deadline(context.WithoutCancel(ctx))
 	defer cancelKill()
-	_, err = c.driver.engine.ContainerKill(killCtx, c.id, client.ContainerKillOptions{Signal: "SIGKILL"})
+	_, err = c.driver.engine.ContainerKill(killCtx, c.ID(), client.ContainerKillOptions{Signal: "SIGKILL"})
 	if err == nil || errdefs.IsConflict(err) { // conflict: it ended by itself
 		return nil
 	}
@@ -264,9 +298,9 @@ func (c *engineContainer) Remove(ctx context.Context) error {
 	c.ended.Store(true)
 	c.removing.Store(true)
 	thawErr := c.thawForEnd()
-	err := c.driver.removeByName(ctx, c.id)
-	if c.output != nil {
-		c.output.finish()
+	err := c.driver.removeByName(ctx, c.ID())
+	if o := c.output.Load(); o != nil {
+		o.finish()
 	}
 	if err != nil && !errors.Is(err, driver.ErrGone) {
 		return errors.Join(err, thawErr)

@@ -35,3 +35,7 @@ func images(t *testing.T) drivertest.Images {
 func TestDriverConforms(t *testing.T) { drivertest.Run(t, newDriver, images(t)) }
 
 func TestContainersAreHardened(t *testing.T) { drivertest.RunHardening(t, newDriver, images(t)) }
+
+func TestDriverWithPreforkPoolConforms(t *testing.T) {
+	drivertest.Run(t, func(t *testing.T) driver.Driver { return openPrefork(t, docker.Prefork{Min: 1, Max: 4}) }, images(t))
+}

@@ -19,6 +19,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/docker/prefork"
 )
 
 // Defaults of [Options].
@@ -26,6 +27,7 @@ const (
 	DefaultHost        = client.DefaultDockerHost
 	DefaultCallTimeout = 30 * time.Second
 	DefaultPullTimeout = 10 * time.Minute
+	DefaultMaxStarts   = 16
 )
 
 // removeParallel bounds the removals at one time: an engine gets slower per
@@ -48,6 +50,10 @@ type Options struct {
 	CallTimeout time.Duration // of one request to the engine, default DefaultCallTimeout
 	PullTimeout time.Duration // of one image, default DefaultPullTimeout
 
+	// MaxStarts bounds the starts of containers that are under way, default
+	// DefaultMaxStarts.
+	MaxStarts int
+
 	// Networks are the networks to spread containers over; empty: the engine's
 	// default network. One Linux bridge holds about a thousand containers.
 	Networks []string
@@ -57,6 +63,8 @@ type Options struct {
 	// the same tag left behind is removed, see Sweep.
 	LabelTag      string
 	LabelInstance string // default random
+
+	Prefork Prefork // the pool of network namespaces
 
 	EnableVolumes bool // allow images that declare volumes
 
@@ -76,7 +84,11 @@ type Driver struct {
 	images       images
 	auth         *credentials // nil: those of Options.ConfigDir
 	networks     networks
+	prefork      *prefork.Pool // nil: none
+	starts       *starts
 	cgroups      cgroups
+	architecture string // of the engine's processors, as it calls them
+	linux        bool   // the engine runs on it
 	warnDisk     sync.Once
 
 	// Work that outlives its caller: pulls and sweeping end when Close begins,
@@ -104,6 +116,9 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 	if opts.PullTimeout <= 0 {
 		opts.PullTimeout = DefaultPullTimeout
 	}
+	if opts.MaxStarts <= 0 {
+		opts.MaxStarts = DefaultMaxStarts
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -113,7 +128,7 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 	if opts.Observe == nil {
 		opts.Observe = func(string, time.Duration, error) {}
 	}
-	d := &Driver{opts: opts, log: opts.Logger, containers: map[*engineContainer]struct{}{}}
+	d := &Driver{opts: opts, log: opts.Logger, starts: newStarts(opts.MaxStarts), containers: map[*engineContainer]struct{}{}}
 	if len(opts.Auth) > 0 {
 		var err error
 		if d.auth, err = parseCredentials(opts.Auth); err != nil {
@@ -144,6 +159,7 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 			}
 		})
 	}
+	d.startPrefork()
 	return d, nil
 }
 
@@ -167,6 +183,7 @@ func (d *Driver) probe(ctx context.Context) (driver.Capabilities, error) {
 	for _, warning := range info.Info.Warnings {
 		d.log.Info("container engine warns", slog.String("warning", warning))
 	}
+	d.architecture, d.linux = info.Info.Architecture, info.Info.OSType == "linux"
 	return driver.Capabilities{
 		Name: "docker", Version: info.Info.ServerVersion, Pull: true,
 		// Without control groups, as in some set-ups without root, nothing can
@@ -184,6 +201,9 @@ func (d *Driver) Close(ctx context.Context) error {
 	d.mu.Lock()
 	d.closed = true
 	d.mu.Unlock()
+	if d.prefork != nil {
+		d.prefork.Stop()
+	}
 	d.cancelBackground(errClosed)
 	stop := context.AfterFunc(ctx, func() { d.cancelCreation(errClosed) })
 	d.wg.Wait()
@@ -214,6 +234,9 @@ func (d *Driver) Close(ctx context.Context) error {
 	for err := range errs {
 		failed = append(failed, err)
 	}
+	if d.prefork != nil {
+		failed = append(failed, d.prefork.Close(ctx))
+	}
 	if err := errors.Join(failed...); err != nil {
 		return fmt.Errorf("close container engine: %w", errors.Join(err, d.engine.Close()))
 	}
@@ -236,7 +259,7 @@ func (d *Driver) forget(c *engineContainer) {
 	defer d.mu.Unlock()
 	if _, ok := d.containers[c]; ok {
 		delete(d.containers, c)
-		d.networks.giveBack(c.network)
+		d.disconnect(c.takeConnectionLocked())
 	}
 }
 

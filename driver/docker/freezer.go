@@ -89,14 +89,14 @@ const (
 
 func (c *engineContainer) pause(ctx context.Context) error {
 	return whenNoted(ctx, "is already paused", func() error {
-		_, err := c.driver.engine.ContainerPause(ctx, c.id, client.ContainerPauseOptions{})
+		_, err := c.driver.engine.ContainerPause(ctx, c.ID(), client.ContainerPauseOptions{})
 		return err
 	})
 }
 
 func (c *engineContainer) unpause(ctx context.Context) error {
 	return whenNoted(ctx, "is not paused", func() error {
-		_, err := c.driver.engine.ContainerUnpause(ctx, c.id, client.ContainerUnpauseOptions{})
+		_, err := c.driver.engine.ContainerUnpause(ctx, c.ID(), client.ContainerUnpauseOptions{})
 		return err
 	})
 }
@@ -166,16 +166,16 @@ func (c *engineContainer) findFreezer(ctx context.Context) (*freezer, error) {
 	if f := c.freezer.Load(); f != nil {
 		return f, ctx.Err()
 	}
-	f := &freezer{group: c.driver.cgroups.beside(c.id)}
+	f := &freezer{group: c.driver.cgroups.beside(c.ID())}
 	if f.group != nil {
 		c.freezer.Store(f)
 		return f, ctx.Err()
 	}
-	pid, err := c.driver.firstProcess(ctx, c.id)
+	pid, err := c.driver.firstProcess(ctx, c.ID())
 	if err != nil {
 		return nil, err
 	}
-	if f.group, err = c.driver.cgroups.find(pid, c.id); err != nil {
+	if f.group, err = c.driver.cgroups.find(pid, c.ID()); err != nil {
 		c.driver.log.Debug("freezing by the engine, the control group cannot be used",
 			slog.String("container_id", c.name), slog.Any("error", err))
 	}

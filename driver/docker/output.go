@@ -26,14 +26,14 @@ type output struct {
 // missed: the engine keeps no log. The stream ends with the container's process
 // or with finish.
 func (c *engineContainer) attach(ctx context.Context) error {
-	attached, err := c.driver.engine.ContainerAttach(ctx, c.id, client.ContainerAttachOptions{
+	attached, err := c.driver.engine.ContainerAttach(ctx, c.ID(), client.ContainerAttachOptions{
 		Stream: true, Stdout: c.spec.Stdout != nil, Stderr: c.spec.Stderr != nil,
 	})
 	if err != nil {
 		return err
 	}
 	o := &output{stream: attached.HijackedResponse, done: make(chan struct{})}
-	c.output = o
+	c.output.Store(o)
 	stdout, stderr := lenientWriter{c.spec.Stdout}, lenientWriter{c.spec.Stderr}
 	go func() { // Remove waits for it
 		defer close(o.done)

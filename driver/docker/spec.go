@@ -9,7 +9,6 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
-	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
@@ -26,8 +25,8 @@ const (
 	minMemoryBytes  = 6 << 20 // the engine refuses less
 )
 
-// createOptions translates a spec. An empty networkName is the engine's default.
-func (d *Driver) createOptions(ctx context.Context, spec *driver.Spec, networkName string) (client.ContainerCreateOptions, error) {
+// createOptions translates a spec.
+func (d *Driver) createOptions(ctx context.Context, spec *driver.Spec, mode container.NetworkMode) (client.ContainerCreateOptions, error) {
 	config := &container.Config{
 		Image:        spec.Image,
 		Env:          spec.Env,
@@ -38,11 +37,11 @@ func (d *Driver) createOptions(ctx context.Context, spec *driver.Spec, networkNa
 	}
 	host := &container.HostConfig{
 		LogConfig:      container.LogConfig{Type: "none"},
-		NetworkMode:    networkMode(spec, networkName),
+		NetworkMode:    mode,
 		ReadonlyRootfs: spec.Security.ReadOnlyRoot,
 		Resources:      resources(spec.Limits),
 	}
-	if hostname := spec.Hostname; hostname != "" && ownHostname(host.NetworkMode) {
+	if hostname := spec.Hostname; hostname != "" && ownHostname(mode) {
 		config.Hostname = hostname
 	}
 	if spec.Security.Unprivileged {
@@ -122,16 +121,6 @@ func tmpfsOptions(limits driver.Limits) string {
 		}
 	}
 	return strings.Join(options, ",")
-}
-
-func networkMode(spec *driver.Spec, networkName string) container.NetworkMode {
-	switch {
-	case spec.Security.NoNetwork:
-		return network.NetworkNone
-	case networkName != "":
-		return container.NetworkMode(networkName)
-	}
-	return network.NetworkDefault
 }
 
 // ownHostname reports whether containers in a network may have a host name of

@@ -87,7 +87,11 @@ func TestSpecTranslation(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			d := &Driver{opts: tt.opts}
-			got, err := d.createOptions(t.Context(), &tt.spec, tt.network)
+			if tt.network != "" {
+				d.networks = networks{names: []string{tt.network}, use: make([]int, 1)}
+			}
+			mode := d.connect(&engineContainer{driver: d, spec: &tt.spec}).mode
+			got, err := d.createOptions(t.Context(), &tt.spec, mode)
 			if err != nil {
 				t.Fatal(err)
 			}

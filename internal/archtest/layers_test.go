@@ -41,7 +41,8 @@ var rows = []row{
 // sameRow are imports within a row that hold: a package that defines terms for
 // another of the same level.
 var sameRow = map[[2]string]string{
-	{"invoke", "model"}: "the seam is made of the nouns",
+	{"invoke", "model"}:                        "the seam is made of the nouns",
+	{"driver/docker", "driver/docker/prefork"}: "the pool is a part of the driver, apart from it so that it can be tested without an engine",
 }
 
 // aside are beside the layers: only the composition and programs give their

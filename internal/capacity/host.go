@@ -46,6 +46,20 @@ type Sizing struct {
 	Total       Amount
 	Explanation string   // where the numbers come from, for the log
 	Warnings    []string // about scarcity and guesses
+
+	spareBytes int64 // memory that a cap leaves unused
+}
+
+// Reserve takes memory for something else than containers: what a cap leaves
+// unused at first.
+func (s *Sizing) Reserve(bytes int64, purpose string) {
+	if bytes <= 0 {
+		return
+	}
+	fromSpare := min(bytes, s.spareBytes)
+	s.spareBytes -= fromSpare
+	s.Total.MemoryBytes = max(0, s.Total.MemoryBytes-(bytes-fromSpare))
+	s.Explanation += fmt.Sprintf("; %s of it for %s", size(bytes), purpose)
 }
 
 // Host measures the machine that the server runs on. The file system is the
@@ -90,6 +104,7 @@ func (s *Sizing) sizeMemory(fsys fs.FS, groups []group, limit int64) (because st
 		because = fmt.Sprintf("%s %s less %s headroom", size(available), source, size(headroom))
 	}
 	if limit > 0 && limit < s.Total.MemoryBytes {
+		s.spareBytes = s.Total.MemoryBytes - limit
 		s.Total.MemoryBytes = limit
 		because = "FN_MAX_TOTAL_MEMORY_BYTES, below " + because
 	}

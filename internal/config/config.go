@@ -123,7 +123,29 @@ type Engine struct {
 	LabelTag      string
 	EnableVolumes bool
 	LoadFile      string // archive of images
+	MaxStarts     int    // of containers at one time
+	Prefork       Prefork
 }
+
+// Prefork is about the pool of network namespaces that are made beforehand.
+type Prefork struct {
+	Min, Max   int      // Max 0: no pool; PreforkAuto: by the machine's memory
+	Networks   []string // empty: Engine.Networks
+	Image      string   // empty: a built-in one
+	Command    []string // of Image
+	UseOnce    bool
+	Quarantine time.Duration
+	KeepUsed   time.Duration
+}
+
+// PreforkAuto is the size of a pool that depends on the machine.
+const PreforkAuto = -1
+
+// The defaults of a pool, as they are for images of Fn's operators where one is set.
+const (
+	preforkMin     = 5
+	preforkCommand = "tail -f /dev/null"
+)
 
 // Sockets is about the directories that functions put their sockets in.
 type Sockets struct {

@@ -22,6 +22,7 @@ func Load(environ []string, readFile func(name string) ([]byte, error), dir stri
 		}
 	}
 	c := &Config{Runner: Runner{LogOutput: true}}
+	c.Engine.Prefork = Prefork{Min: preforkMin, Max: PreforkAuto, Command: strings.Fields(preforkCommand)}
 	if home := env["HOME"]; home != "" {
 		c.Engine.ConfigDir = filepath.Join(home, ".docker")
 	}

@@ -21,7 +21,13 @@ const (
 	formBool     = "true or false"
 
 	formInstances = "whole number from 0 to 10000"
+	formPoolSize  = "whole number from 0 to 1000"
+	formNames     = "list of names, separated by spaces or commas"
+	formWords     = "words separated by spaces"
 )
+
+// maxPreforkPool is about what one bridge has room for.
+const maxPreforkPool = 1000
 
 // maxInstances is the largest number that annotations accept too.
 const maxInstances = 10_000
@@ -37,6 +43,14 @@ func text(field func(*Config) *string) func(*Config, string) error {
 func list(field func(*Config) *[]string) func(*Config, string) error {
 	return func(c *Config, value string) error {
 		*field(c) = strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
+		return nil
+	}
+}
+
+// words accepts white space between the items and nothing else.
+func words(field func(*Config) *[]string) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		*field(c) = strings.Fields(value)
 		return nil
 	}
 }
@@ -247,6 +261,23 @@ func logDest(c *Config, value string) error {
 	}
 	c.Log.Dest = value
 	return nil
+}
+
+// preforkPoolSize is Fn's one number, of a pool that does not grow.
+func preforkPoolSize(c *Config, value string) error {
+	return between(0, maxPreforkPool, func(c *Config, n int) {
+		if c.Engine.Prefork.Min = n; n == 0 {
+			c.Engine.Prefork.Max = 0
+		}
+	})(c, value)
+}
+
+func preforkMax(c *Config, value string) error {
+	if value == "auto" {
+		c.Engine.Prefork.Max = PreforkAuto
+		return nil
+	}
+	return between(0, maxPreforkPool, func(c *Config, n int) { c.Engine.Prefork.Max = n })(c, value)
 }
 
 // dockerAuth keeps the text for the driver, which knows its form, and refuses what

@@ -26,10 +26,11 @@ const (
 	groupScale     = "Instances of a function"
 	groupContainer = "Containers"
 	groupEngine    = "Container engine"
+	groupPrefork   = "Prefork pool"
 )
 
 // settings is the table. Order is that of the documentation.
-var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings)
+var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings, preforkSettings)
 
 var nodeSettings = []Setting{
 	{
@@ -271,6 +272,10 @@ var engineSettings = []Setting{
 		"How long such an engine is left alone at most, until it is tried again. The first pause is a second.", duration(func(c *Config) *time.Duration { return &c.Engine.MaxPause }),
 	},
 	{
+		"FN_MAX_STARTS", groupEngine, "whole number from 1", "16",
+		"Containers that the engine is asked to start at one time; others wait for their turn.", positive(func(c *Config, n int64) { c.Engine.MaxStarts = int(n) }),
+	},
+	{
 		"FN_DOCKER_AUTH", groupEngine, "the JSON of a Docker config.json", "",
 		"Credentials for the registries that images are pulled from. Default: those of the config.json in DOCKER_CONFIG, which is read anew for each pull.", dockerAuth,
 	},
@@ -283,7 +288,7 @@ var engineSettings = []Setting{
 		"Archive of images, as `docker save` writes it, that is loaded into the engine at start. Default: none.", text(func(c *Config) *string { return &c.Engine.LoadFile }),
 	},
 	{
-		"FN_DOCKER_NETWORKS", groupEngine, "list of names, separated by spaces or commas", "",
+		"FN_DOCKER_NETWORKS", groupEngine, formNames, "",
 		"Networks to spread containers over. Default: the engine's own.", list(func(c *Config) *[]string { return &c.Engine.Networks }),
 	},
 	{

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -76,22 +77,40 @@ func (n *node) call(ctx context.Context, fnID, header string, payload []byte) (t
 	return took, nil
 }
 
-// metric returns the sum of a metric of the node over all of its labels.
-func (n *node) metric(ctx context.Context, name string) (float64, error) {
+// delete removes a definition.
+func (n *node) delete(ctx context.Context, path string) error {
+	caller := newCaller(n.address)
+	defer caller.close()
+	got, err := caller.do(ctx, buildRequest("DELETE", path, "", nil), nil)
+	if err == nil && got.status != http.StatusNoContent {
+		err = fmt.Errorf("status %d", got.status)
+	}
+	if err != nil {
+		return fmt.Errorf("DELETE %s: %w", path, err)
+	}
+	return nil
+}
+
+// metric returns the sum of a metric of the node over all of its labels, or over
+// those that have certain ones.
+func (n *node) metric(ctx context.Context, name string, labels ...string) (float64, error) {
 	caller := newCaller(n.address)
 	defer caller.close()
 	var body bytes.Buffer
 	if got, err := caller.do(ctx, buildRequest("GET", "/metrics", "", nil), &body); err != nil || got.status != http.StatusOK {
 		return 0, fmt.Errorf("read metrics: status %d: %w", got.status, err)
 	}
-	return sumMetric(body.Bytes(), name)
+	return sumMetric(body.Bytes(), name, labels...)
 }
 
 // sumMetric adds up the lines of a metric in Prometheus' text form.
-func sumMetric(text []byte, name string) (sum float64, err error) {
+func sumMetric(text []byte, name string, labels ...string) (sum float64, err error) {
 	for line := range bytes.Lines(text) {
 		rest, found := bytes.CutPrefix(line, []byte(name))
 		if !found || rest[0] != '{' && rest[0] != ' ' {
+			continue
+		}
+		if slices.ContainsFunc(labels, func(label string) bool { return !bytes.Contains(rest, []byte(label)) }) {
 			continue
 		}
 		value, err := strconv.ParseFloat(string(bytes.TrimSpace(rest[bytes.LastIndexByte(rest, ' '):])), 64)

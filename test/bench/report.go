@@ -34,7 +34,7 @@ type check struct {
 	What  string  `json:"what"`
 	Got   float64 `json:"got"`
 	Unit  string  `json:"unit"`  // "x" for a ratio to the yardstick
-	Sense string  `json:"sense"` // "<=" or ">="
+	Sense string  `json:"sense"` // "<=" or ">="; empty: no target
 	Bound float64 `json:"bound"`
 	Met   bool    `json:"met"`
 }
@@ -45,6 +45,11 @@ func atMost(what string, got, bound float64, unit string) check {
 
 func atLeast(what string, got, bound float64, unit string) check {
 	return check{what, got, unit, ">=", bound, got >= bound}
+}
+
+// note is a figure without a target.
+func note(what string, got float64, unit string) check {
+	return check{What: what, Got: got, Unit: unit, Met: true}
 }
 
 // valuesLine describes a sample of values.
@@ -94,6 +99,9 @@ func (l line) cells() []string {
 	var got, target, met []string
 	for _, c := range l.Checks {
 		got = append(got, c.What+" "+number(c.Got)+unit(c.Unit))
+		if c.Sense == "" {
+			continue
+		}
 		target = append(target, c.Sense+" "+number(c.Bound)+unit(c.Unit))
 		met = append(met, map[bool]string{true: "yes", false: "NO"}[c.Met])
 	}

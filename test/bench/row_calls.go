@@ -147,36 +147,3 @@ func (n *node) awaitFrozen(ctx context.Context, count int) error {
 	}
 	return nil
 }
-
-// coldRow measures the first call of functions that were never called.
-func coldRow(ctx context.Context, b *bench) (lines []line, err error) {
-	count := choose(b, 20, 3)
-	// None must be evicted for another.
-	n, err := b.startNode(ctx, map[string]string{
-		"FN_MAX_TOTAL_MEMORY_BYTES": fmt.Sprint((count + 1) * functionMemoryMiB * mebibyte),
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, n.stop()) }()
-	appID, err := n.createApp(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var latencies []time.Duration
-	for i := range count + 1 { // the first one warms the server and the engine
-		b.progress.show("call %d of %d", i, count)
-		fnID, err := n.createFn(ctx, appID, fmt.Sprintf("fn%d", i), functionMemoryMiB)
-		if err != nil {
-			return nil, err
-		}
-		took, err := n.call(ctx, fnID, echoHeader, echoBody)
-		if err != nil {
-			return nil, err
-		}
-		if i > 0 {
-			latencies = append(latencies, took)
-		}
-	}
-	return []line{latencyLine("tine, docker", latencies)}, nil
-}

@@ -1,0 +1,128 @@
+// Package prefork keeps network namespaces ready, so that a container can be
+// started without waiting for the engine to make one.
+//
+// A namespace is held by a placeholder, a container that does nothing, and a
+// function's container joins it. The pool knows nothing of the engine: a
+// [Maker] makes namespaces, and the pool decides how many there are and who
+// gets which.
+//
+//	creating ─► probing ─► ready ─► leased ─► quarantined ─► probing
+//	    │          │         │        │            │
+//	    └──────────┴─────────┴────────┴────────────┴──► retiring ─► (gone)
+//
+// A namespace that an app's container has used is for that app alone from then
+// on, after a quarantine, or is used once.
+//
+// Read pool.go for the pool, lease.go for what a container does with it, and
+// refill.go for how it is kept full.
+package prefork
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// Maker makes network namespaces. It must be safe for concurrent use, and every
+// method must return by its own deadline.
+type Maker interface {
+	// Make makes a namespace in a network, "" being the engine's default. The name
+	// is unique. If it returns an error, nothing is left behind, as far as the
+	// engine answers.
+	Make(ctx context.Context, name, network string) (Namespace, error)
+}
+
+// Namespace is a network namespace and what holds it.
+type Namespace interface {
+	// ID is what a container joins it by.
+	ID() string
+
+	// Probe finds out whether a container that joined it would have a network. An
+	// error that wraps driver.ErrUnavailable leaves the question open.
+	Probe(ctx context.Context) error
+
+	// Remove removes it and what holds it. It may be repeated after an error.
+	Remove(ctx context.Context) error
+}
+
+// Options configures a [Pool]. Zero values get the defaults, except Max.
+type Options struct {
+	Maker    Maker
+	Networks []string // names of networks to make namespaces in; empty: the engine's default
+
+	Min int // namespaces that are ready while nobody asks for any
+	Max int // of all that exist at a time, leased ones included; at least 1
+
+	UseOnce    bool          // no namespace is used again, not even by the same app
+	Quarantine time.Duration // between two uses by the same app
+	KeepUsed   time.Duration // how long a used one is kept for its app
+	ProbeEvery time.Duration // of those that are ready
+	Parallel   int           // namespaces that are made at one time
+
+	Logger   *slog.Logger // nil: no logs
+	Observer Observer     // nil: none
+}
+
+// Defaults of [Options].
+const (
+	DefaultMin = 5
+
+	// DefaultQuarantine is as long as the kernel keeps the addresses of closed
+	// connections: TCP_TIMEWAIT_LEN, one minute.
+	DefaultQuarantine = time.Minute
+
+	DefaultKeepUsed   = 5 * time.Minute
+	DefaultProbeEvery = 30 * time.Second
+	DefaultParallel   = 2
+)
+
+// Observer is told what happens. Its methods must return at once.
+type Observer interface {
+	// Asked: a container asked for a namespace, and got one or not.
+	Asked(hit bool)
+	// Joined: a container joined the one that it got. Wait is how long it had taken
+	// to find out that others could not be joined, usually nothing.
+	Joined(wait time.Duration)
+	// Made: an attempt to make a namespace in a network, the probe included, is over.
+	Made(network string, took time.Duration, err error)
+	// Ended: a namespace is gone. Took is how long its removal took.
+	Ended(network, cause string, took time.Duration)
+}
+
+// noObserver is the observer of pools that have none.
+type noObserver struct{}
+
+func (noObserver) Asked(bool)                          {}
+func (noObserver) Joined(time.Duration)                {}
+func (noObserver) Made(string, time.Duration, error)   {}
+func (noObserver) Ended(string, string, time.Duration) {}
+
+func (o Options) withDefaults() Options {
+	if len(o.Networks) == 0 {
+		o.Networks = []string{""}
+	}
+	o.Max = max(o.Max, 1)
+	o.Min = min(max(o.Min, 0), o.Max)
+	for _, setting := range []struct {
+		value    *time.Duration
+		fallback time.Duration
+	}{
+		{&o.Quarantine, DefaultQuarantine},
+		{&o.KeepUsed, DefaultKeepUsed},
+		{&o.ProbeEvery, DefaultProbeEvery},
+	} {
+		if *setting.value <= 0 {
+			*setting.value = setting.fallback
+		}
+	}
+	if o.Parallel <= 0 {
+		o.Parallel = DefaultParallel
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Observer == nil {
+		o.Observer = noObserver{}
+	}
+	return o
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// coldVariants are nodes whose containers get their network in different ways.
+var coldVariants = []struct {
+	name    string
+	prefork bool
+}{
+	{"own network", false},
+	{"prefork pool", true},
+}
+
+// coldNode is a node of a variant.
+type coldNode struct {
+	*node
+	pool int // namespaces that are to be ready before a call
+}
+
+// startColdNodes starts a node for each variant, with room for so many instances
+// and so many namespaces ready.
+func (b *bench) startColdNodes(ctx context.Context, room, pool int) (nodes []coldNode, stop func() error, err error) {
+	stop = func() (err error) {
+		for _, n := range nodes {
+			err = errors.Join(err, n.stop())
+		}
+		return err
+	}
+	for _, variant := range coldVariants {
+		settings := map[string]string{
+			// None must be evicted for another.
+			"FN_MAX_TOTAL_MEMORY_BYTES": fmt.Sprint(room * functionMemoryMiB * mebibyte),
+		}
+		ready := 0
+		if variant.prefork {
+			ready = pool
+			settings["FN_PREFORK_MIN"], settings["FN_PREFORK_MAX"] = fmt.Sprint(pool), fmt.Sprint(room+pool)
+		}
+		n, err := b.startNode(ctx, settings)
+		if err != nil {
+			return nil, nil, errors.Join(err, stop())
+		}
+		nodes = append(nodes, coldNode{n, ready})
+	}
+	return nodes, stop, nil
+}
+
+// awaitPool waits until the node has what it is to have ready, and makes nothing.
+func (n coldNode) awaitPool(ctx context.Context) error {
+	if n.pool == 0 {
+		return nil
+	}
+	err := poll(ctx, 10*time.Millisecond, startLimit, func() (bool, error) {
+		ready, err := n.metric(ctx, "tine_prefork_namespaces", `state="ready"`)
+		if err != nil {
+			return false, err
+		}
+		for _, state := range []string{"creating", "probing", "retiring"} {
+			working, err := n.metric(ctx, "tine_prefork_namespaces", `state="`+state+`"`)
+			if err != nil || working > 0 {
+				return false, err
+			}
+		}
+		return ready >= float64(n.pool), nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait until %d namespaces are ready: %w", n.pool, err)
+	}
+	return nil
+}
+
+// coldRow measures the first call of functions that were never called.
+func coldRow(ctx context.Context, b *bench) (lines []line, err error) {
+	count := choose(b, 30, 3)
+	nodes, stop, err := b.startColdNodes(ctx, count+2, 3)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	apps := make([]string, len(nodes))
+	for i, n := range nodes {
+		if apps[i], err = n.createApp(ctx); err != nil {
+			return nil, err
+		}
+	}
+	latencies := make([][]time.Duration, len(nodes))
+	for round := range count + 1 { // the first one warms the server and the engine
+		b.progress.show("call %d of %d", round, count)
+		for i, n := range nodes {
+			fnID, err := n.createFn(ctx, apps[i], fmt.Sprintf("fn%d", round), functionMemoryMiB)
+			if err != nil {
+				return nil, err
+			}
+			if err := n.awaitPool(ctx); err != nil {
+				return nil, err
+			}
+			took, err := n.call(ctx, fnID, echoHeader, echoBody)
+			if err != nil {
+				return nil, err
+			}
+			if round > 0 {
+				latencies[i] = append(latencies[i], took)
+			}
+		}
+		for _, n := range nodes { // what is made in the background must not hit the other node
+			if err := n.awaitPool(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return coldLines(latencies, 0.5), nil
+}
+
+// coldLines compares the second variant with the first.
+func coldLines(latencies [][]time.Duration, bound float64) []line {
+	plain, prefork := summarize(milliseconds(latencies[0])), summarize(milliseconds(latencies[1]))
+	return []line{
+		latencyLine(coldVariants[0].name, latencies[0]),
+		latencyLine(coldVariants[1].name, latencies[1], atMost("median", prefork.median/plain.median, bound, "x")),
+	}
+}
+
+// burstRow measures how long it takes until many functions that were never
+// called have answered, called at the same time.
+func burstRow(ctx context.Context, b *bench) (lines []line, err error) {
+	const burst = 30
+	size, rounds := choose(b, burst, 3), choose(b, 5, 1)
+	nodes, stop, err := b.startColdNodes(ctx, size, size)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	latencies := make([][]time.Duration, len(nodes))
+	for round := range rounds {
+		for i, n := range nodes {
+			b.progress.show("round %d of %d, %s", round+1, rounds, coldVariants[i].name)
+			took, err := n.burst(ctx, size)
+			if err != nil {
+				return nil, err
+			}
+			latencies[i] = append(latencies[i], took)
+		}
+	}
+	return coldLines(latencies, 0.6), nil
+}
+
+// burst calls so many new functions at once, waits for all answers, and removes
+// everything again.
+func (n coldNode) burst(ctx context.Context, size int) (took time.Duration, err error) {
+	appID, err := n.createApp(ctx)
+	if err != nil {
+		return 0, err
+	}
+	fns := make([]string, size)
+	for i := range fns {
+		if fns[i], err = n.createFn(ctx, appID, fmt.Sprintf("fn%d", i), functionMemoryMiB); err != nil {
+			return 0, err
+		}
+	}
+	if err := n.awaitPool(ctx); err != nil {
+		return 0, err
+	}
+	errs := make([]error, size)
+	var wg sync.WaitGroup
+	began := time.Now()
+	for i := range fns {
+		wg.Go(func() { _, errs[i] = n.call(ctx, fns[i], echoHeader, echoBody) })
+	}
+	wg.Wait()
+	took = time.Since(began)
+	if err := errors.Join(errs...); err != nil {
+		return 0, err
+	}
+	if err := n.delete(ctx, "/v2/apps/"+appID); err != nil {
+		return 0, err
+	}
+	err = poll(ctx, 50*time.Millisecond, startLimit, func() (bool, error) {
+		left, err := n.metric(ctx, "fn_util_mem_used")
+		return left == 0, err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("wait until the instances are gone: %w", err)
+	}
+	return took, n.awaitPool(ctx)
+}

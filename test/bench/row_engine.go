@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/docker"
+	"github.com/tinefn/tine/driver/docker/prefork"
+	"github.com/tinefn/tine/model"
+)
+
+// engineRow shows where the time of a start goes, by the driver alone, and so
+// what could be gained if containers were created ahead of their first call.
+func engineRow(ctx context.Context, b *bench) (lines []line, err error) {
+	count := choose(b, 20, 2)
+	drivers := make([]*docker.Driver, len(coldVariants))
+	for i, variant := range coldVariants {
+		opts := docker.Options{Host: os.Getenv("DOCKER_HOST"), LabelTag: "bench-" + filepath.Base(b.dir)}
+		if variant.prefork {
+			opts.Prefork = docker.Prefork{Min: 2, Max: 4, UseOnce: true}
+		}
+		if drivers[i], err = docker.New(ctx, opts); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, drivers[i].Close(context.WithoutCancel(ctx))) }()
+	}
+	laps := make([]startLaps, len(coldVariants))
+	for round := range count {
+		b.progress.show("container %d of %d", round+1, count)
+		for i, d := range drivers {
+			if err := awaitNamespaces(ctx, d); err != nil {
+				return nil, err
+			}
+			if err := b.timeContainer(ctx, d, &laps[i]); err != nil {
+				return nil, err
+			}
+			if err := awaitNamespaces(ctx, d); err != nil { // before the other's turn
+				return nil, err
+			}
+		}
+	}
+	for i, variant := range coldVariants {
+		create, start := summarize(milliseconds(laps[i].create)), summarize(milliseconds(laps[i].start))
+		lines = append(lines,
+			latencyLine(variant.name+": create", laps[i].create, note("of create and start", 100*create.median/(create.median+start.median), "%")),
+			latencyLine(variant.name+": start", laps[i].start),
+			latencyLine(variant.name+": remove", laps[i].remove))
+	}
+	return lines, nil
+}
+
+// startLaps are the steps of containers' lives.
+type startLaps struct{ create, start, remove []time.Duration }
+
+// timeContainer goes through the life of a container.
+func (b *bench) timeContainer(ctx context.Context, d driver.Driver, laps *startLaps) error {
+	dir, err := b.makeDir()
+	if err != nil {
+		return err
+	}
+	spec := &driver.Spec{
+		ID: "bench-" + model.NewID(), Image: b.image, SocketDir: dir, Env: []string{"FN_LISTENER=unix:" + driver.SocketMountPath + "/lsnr.sock"},
+		Limits:   driver.Limits{MemoryBytes: functionMemoryMiB * mebibyte, Processes: 50, OpenFiles: 350},
+		Security: driver.Security{Unprivileged: true, ReadOnlyRoot: true, Init: true},
+		Stdout:   discard{}, Stderr: discard{},
+	}
+	began := time.Now()
+	c, err := d.Create(ctx, spec)
+	if err != nil {
+		return err
+	}
+	created := time.Now()
+	err = c.Start(ctx)
+	started := time.Now()
+	err = errors.Join(err, c.Remove(context.WithoutCancel(ctx)))
+	if err != nil {
+		return err
+	}
+	laps.create = append(laps.create, created.Sub(began))
+	laps.start = append(laps.start, started.Sub(created))
+	laps.remove = append(laps.remove, time.Since(started))
+	return nil
+}
+
+// discard is a sink: with one, the driver attaches to the container's output.
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// awaitNamespaces waits until a driver with a pool has filled it.
+func awaitNamespaces(ctx context.Context, d *docker.Driver) error {
+	levels := d.PreforkLevels()
+	if levels == nil {
+		return nil
+	}
+	err := poll(ctx, 5*time.Millisecond, startLimit, func() (bool, error) {
+		count := d.PreforkLevels()[0].Count
+		return count[prefork.Ready] >= 2 && count[prefork.Creating]+count[prefork.Probing]+count[prefork.Retiring] == 0, nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait for network namespaces: %w", err)
+	}
+	return nil
+}
