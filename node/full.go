@@ -91,12 +91,14 @@ func (n *Node) openDriver(ctx context.Context) (driver.Driver, error) {
 	if engine == nil {
 		c := n.config.Engine
 		var err error
+		seen := metrics.NewEngine(n.registry)
 		engine, err = docker.New(ctx, docker.Options{
 			Host: c.Host, CertPath: c.CertPath, TLSVerify: c.TLSVerify, Logger: n.log,
 			Auth: c.Auth, ConfigDir: c.ConfigDir, LoadFile: c.LoadFile,
 			CallTimeout: c.CallTimeout, PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
 			Networks: c.Networks, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
-			Observe: metrics.NewEngine(n.registry).Request,
+			PullRetries: c.PullRetries,
+			Observe:     seen.Request, Retried: seen.Retried,
 		})
 		if err != nil {
 			return nil, err

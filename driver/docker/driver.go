@@ -46,7 +46,8 @@ type Options struct {
 
 	Logger      *slog.Logger  // nil: no logs
 	CallTimeout time.Duration // of one request to the engine, default DefaultCallTimeout
-	PullTimeout time.Duration // of one image, default DefaultPullTimeout
+	PullTimeout time.Duration // of one image, retries included, default DefaultPullTimeout
+	PullRetries int           // of a pull that failed for a passing reason; 0: none
 
 	// Networks are the networks to spread containers over; empty: the engine's
 	// default network. One Linux bridge holds about a thousand containers.
@@ -65,6 +66,9 @@ type Options struct {
 	// Observe, if set, is told of each request to the engine, by Fn's name for
 	// it. It must return at once.
 	Observe func(api string, took time.Duration, err error)
+
+	// Retried, if set, is told of each request that is made again, likewise.
+	Retried func(api string)
 }
 
 // Driver implements [driver.Driver] on a Docker Engine.
@@ -112,6 +116,9 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 	}
 	if opts.Observe == nil {
 		opts.Observe = func(string, time.Duration, error) {}
+	}
+	if opts.Retried == nil {
+		opts.Retried = func(string) {}
 	}
 	d := &Driver{opts: opts, log: opts.Logger, containers: map[*engineContainer]struct{}{}}
 	if len(opts.Auth) > 0 {

@@ -117,6 +117,7 @@ type Engine struct {
 	ConfigDir     string // where Docker keeps them otherwise; empty: nowhere
 	TLSVerify     bool
 	CallTimeout   time.Duration
+	PullRetries   int           // of pulls that fail for a passing reason
 	Failures      int           // requests in a row without an answer that open the circuit
 	MaxPause      time.Duration // until it is tried again
 	Networks      []string

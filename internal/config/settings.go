@@ -271,6 +271,10 @@ var engineSettings = []Setting{
 		"How long such an engine is left alone at most, until it is tried again. The first pause is a second.", duration(func(c *Config) *time.Duration { return &c.Engine.MaxPause }),
 	},
 	{
+		"FN_IMAGE_PULL_RETRIES", groupEngine, "whole number from 0", "2",
+		"How often a pull that failed for a reason that may pass, such as a registry that is overloaded, is tried again, within FN_HOT_PULL_TIMEOUT_MSECS.", whole(func(c *Config, n int64) { c.Engine.PullRetries = int(n) }),
+	},
+	{
 		"FN_DOCKER_AUTH", groupEngine, "the JSON of a Docker config.json", "",
 		"Credentials for the registries that images are pulled from. Default: those of the config.json in DOCKER_CONFIG, which is read anew for each pull.", dockerAuth,
 	},
