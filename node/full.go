@@ -94,7 +94,8 @@ func (n *Node) openDriver(ctx context.Context) (driver.Driver, error) {
 		seen := metrics.NewEngine(n.registry)
 		engine, err = docker.New(ctx, docker.Options{
 			Host: c.Host, CertPath: c.CertPath, TLSVerify: c.TLSVerify, Logger: n.log,
-			Auth: c.Auth, ConfigDir: c.ConfigDir, LoadFile: c.LoadFile,
+			Auth: c.Auth, ConfigDir: c.ConfigDir, AppAuthDir: c.AppAuthDir, LoadFile: c.LoadFile,
+			StateDir: c.StateDir, AccessTTL: cmp.Or(c.AccessTTL, -1),
 			CallTimeout: c.CallTimeout, PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
 			Networks: c.Networks, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
 			PullRetries: c.PullRetries,

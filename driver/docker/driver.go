@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -43,6 +44,20 @@ type Options struct {
 	// is read for each pull, if it is there; empty: none.
 	Auth      []byte
 	ConfigDir string
+
+	// AppAuthDir, if set, is a directory of files <tenant>.json in the form of
+	// config.json, one for each tenant with credentials of its own. They are read
+	// for each pull and come before the others; what they do not name, those say.
+	AppAuthDir string
+
+	// StateDir is the directory in which the driver notes which images are private,
+	// made when it is needed. It belongs to one driver at a time. Empty: that is
+	// forgotten when the driver ends.
+	StateDir string
+
+	// AccessTTL is how long it is believed that a tenant may use a private image,
+	// default DefaultAccessTTL; negative: not at all.
+	AccessTTL time.Duration
 
 	Logger      *slog.Logger  // nil: no logs
 	CallTimeout time.Duration // of one request to the engine, default DefaultCallTimeout
@@ -78,6 +93,8 @@ type Driver struct {
 	log          *slog.Logger
 	capabilities driver.Capabilities
 	images       images
+	access       access
+	private      *privateRecord
 	auth         *credentials // nil: those of Options.ConfigDir
 	networks     networks
 	cgroups      cgroups
@@ -108,6 +125,9 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 	if opts.PullTimeout <= 0 {
 		opts.PullTimeout = DefaultPullTimeout
 	}
+	if opts.AccessTTL == 0 {
+		opts.AccessTTL = DefaultAccessTTL
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -126,6 +146,20 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 		if d.auth, err = parseCredentials(opts.Auth); err != nil {
 			return nil, fmt.Errorf("credentials for registries: %w", err)
 		}
+	}
+	if dir := opts.AppAuthDir; dir != "" { // a wrong one would look like no credentials
+		if _, err := os.ReadDir(dir); err != nil {
+			return nil, fmt.Errorf("credentials of apps, FN_APP_DOCKER_AUTH_DIR: %w", err)
+		}
+	}
+	d.access.ttl = opts.AccessTTL
+	private, damage, err := openPrivateRecord(opts.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	if d.private = private; damage != nil {
+		d.log.Error("all images that came from a registry are private: each app must show that its registry gives them to it; remove the file to end this, if no app has credentials of its own",
+			slog.Any("error", damage))
 	}
 	engine, err := connect(opts)
 	if err != nil {

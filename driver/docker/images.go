@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 
 	"github.com/tinefn/tine/driver"
 )
@@ -61,8 +62,12 @@ func (d *Driver) EnsureImage(ctx context.Context, want driver.ImageRequest) (dri
 
 func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
 	found, err := d.lookUp(ctx, want.Name)
-	if err == nil && found == nil {
+	switch {
+	case err != nil:
+	case found == nil:
 		found, err = d.fetch(ctx, want)
+	default:
+		err = d.authorize(ctx, want, found)
 	}
 	if err != nil {
 		return driver.Image{}, err
@@ -70,13 +75,28 @@ func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.I
 	if found.volumes && !d.opts.EnableVolumes {
 		return driver.Image{}, fmt.Errorf("image %s: %w", want.Name, driver.ErrImageVolume)
 	}
-	return driver.Image{ID: found.id}, nil
+	return driver.Image{ID: found.id, Digest: found.digestFor(found.nameFor(want.Name))}, nil
 }
 
 // fetch pulls an image and says what came.
 func (d *Driver) fetch(ctx context.Context, want driver.ImageRequest) (*localImage, error) {
+	named, err := reference.ParseNormalizedNamed(want.Name)
+	if err != nil {
+		return nil, &driver.PullError{Image: want.Name, Status: http.StatusBadRequest, Message: err.Error()}
+	}
+	named = reference.TagNameOnly(named)
+	who, err := d.identify(named, want)
+	if err != nil {
+		return nil, err
+	}
+	// On disk before the image can be on the engine, whatever happens in between.
+	if who.own() {
+		if err := d.private.addRepo(named.Name()); err != nil {
+			return nil, &driver.PullError{Image: want.Name, Message: err.Error()}
+		}
+	}
 	began := time.Now()
-	if err := d.pull(ctx, want.Name); err != nil {
+	if err := d.pull(ctx, want.Name, named, who); err != nil {
 		return nil, err
 	}
 	found, err := d.lookUp(ctx, want.Name)
@@ -86,16 +106,15 @@ func (d *Driver) fetch(ctx context.Context, want driver.ImageRequest) (*localIma
 	case found == nil:
 		return nil, &driver.PullError{Image: want.Name, Status: http.StatusNotFound, Message: "the image is not there after a successful pull"}
 	}
+	if who.own() {
+		if err := d.private.addImage(found.id); err != nil {
+			return nil, &driver.PullError{Image: want.Name, Message: err.Error()}
+		}
+	}
+	d.access.grant(want.Tenant, who, named, found.id)
 	d.log.Info("image pulled", slog.String("image", want.Name), slog.Duration("took", time.Since(began)),
-		slog.Int64("bytes", found.size), slog.String("id", found.id))
+		slog.Int64("bytes", found.size), slog.String("id", found.id), slog.String("digest", found.digestFor(named)))
 	return found, nil
-}
-
-// localImage is what the engine says of an image that it has.
-type localImage struct {
-	id      string
-	size    int64 // bytes
-	volumes bool  // it declares some
 }
 
 // lookUp looks for the image on the engine; nil means that it is not there.
@@ -109,5 +128,5 @@ func (d *Driver) lookUp(ctx context.Context, name string) (*localImage, error) {
 	if err != nil {
 		return nil, failure(callCtx, "look for image "+name, err)
 	}
-	return &localImage{id: info.ID, size: info.Size, volumes: info.Config != nil && len(info.Config.Volumes) > 0}, nil
+	return newLocalImage(info.InspectResponse), nil
 }

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
-	"github.com/moby/moby/api/pkg/authconfig"
-	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
@@ -27,23 +25,15 @@ const (
 // errPullTimeout is the cause with which the pull's deadline ends it.
 var errPullTimeout = fmt.Errorf("the pull takes too long: %w", context.DeadlineExceeded)
 
-// pull lets the engine fetch the image, as whom the credentials for its registry
-// name, and tries that again as often as the options say.
-func (d *Driver) pull(ctx context.Context, image string) error {
-	named, err := reference.ParseNormalizedNamed(image)
-	if err != nil {
-		return &driver.PullError{Image: image, Status: http.StatusBadRequest, Message: err.Error()}
-	}
-	auth, err := d.authFor(named)
-	if err != nil {
-		return &driver.PullError{Image: image, Message: err.Error()}
-	}
+// pull lets the engine fetch the image, and tries that again as often as the
+// options say.
+func (d *Driver) pull(ctx context.Context, image string, named reference.Named, who identity) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, d.opts.PullTimeout, errPullTimeout)
 	defer cancel()
 	log := d.log.With(slog.String("image", image))
-	log.Info("pulling image", slog.Bool("with_credentials", auth != ""))
+	log.Info("pulling image", slog.String("credentials", who.source.String()))
 	for attempt := 0; ; attempt++ {
-		err := d.pullOnce(ctx, image, auth, log)
+		err := d.pullOnce(ctx, image, who.auth, log)
 		switch {
 		case err == nil:
 			return nil
@@ -62,7 +52,7 @@ func (d *Driver) pull(ctx context.Context, image string) error {
 				return fmt.Errorf("pull image %s: %w", image, cause)
 			}
 		}
-		return d.pullRefused(named, image, auth, err)
+		return d.pullRefused(named, image, who, err)
 	}
 }
 
@@ -100,36 +90,20 @@ func (d *Driver) pullOnce(ctx context.Context, image, auth string, log *slog.Log
 }
 
 // pullRefused says why an image cannot be had.
-func (d *Driver) pullRefused(named reference.Named, image, auth string, err error) error {
+func (d *Driver) pullRefused(named reference.Named, image string, who identity, err error) error {
 	refused := &driver.PullError{Image: image, Status: pullStatus(err), Message: message(err)}
-	hint := ""
+	attrs := []any{slog.String("image", image), slog.String("registry", reference.Domain(named)), slog.Any("error", err)}
 	if refused.Status == http.StatusUnauthorized || refused.Status == http.StatusForbidden {
-		hint = "the registry does not accept the credentials that FN_DOCKER_AUTH or Docker's config.json has for it"
-		if auth == "" {
-			hint = "there are no credentials for this registry: set FN_DOCKER_AUTH, or run docker login as the server's user"
-		}
+		attrs = append(attrs, slog.String("hint", authHints[who.source]))
 	}
-	d.log.Warn("image cannot be pulled", slog.String("image", image), slog.String("registry", reference.Domain(named)),
-		slog.Int("status", refused.Status), slog.String("hint", hint), slog.Any("error", err))
+	d.log.Warn("image cannot be pulled", attrs...)
 	return refused
 }
 
-// authFor returns what the engine tells the image's registry about who pulls,
-// "" for nobody in particular.
-func (d *Driver) authFor(image reference.Named) (string, error) {
-	known := d.auth
-	if known == nil {
-		if d.opts.ConfigDir == "" {
-			return "", nil
-		}
-		var err error
-		if known, err = loadCredentials(d.opts.ConfigDir); err != nil {
-			return "", err
-		}
-	}
-	auth, err := known.forImage(image)
-	if err != nil || auth == (registry.AuthConfig{}) {
-		return "", err
-	}
-	return authconfig.Encode(auth)
+// authHints say what to do about a refusal, by what the registry was told.
+var authHints = map[source]string{
+	sourceNone:  "there are no credentials for this registry: set FN_DOCKER_AUTH, or run docker login as the server's user",
+	sourceNode:  "the registry does not accept the credentials that FN_DOCKER_AUTH or Docker's config.json has for it",
+	sourceApp:   "the registry does not accept the credentials in the app's file in FN_APP_DOCKER_AUTH_DIR",
+	sourceToken: "the registry does not accept the token that came with a call",
 }

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -29,7 +30,7 @@ const (
 // createOptions translates a spec. An empty networkName is the engine's default.
 func (d *Driver) createOptions(ctx context.Context, spec *driver.Spec, networkName string) (client.ContainerCreateOptions, error) {
 	config := &container.Config{
-		Image:        spec.Image,
+		Image:        cmp.Or(spec.ImageID, spec.Image),
 		Env:          spec.Env,
 		Cmd:          spec.Command,
 		Labels:       d.labels(spec),

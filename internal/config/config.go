@@ -113,8 +113,11 @@ type Engine struct {
 	Driver        string // "auto" or "docker"
 	Host          string // DOCKER_HOST
 	CertPath      string
-	Auth          []byte // credentials for registries, of FN_DOCKER_AUTH
-	ConfigDir     string // where Docker keeps them otherwise; empty: nowhere
+	Auth          []byte        // credentials for registries, of FN_DOCKER_AUTH
+	AppAuthDir    string        // of files with apps' own
+	ConfigDir     string        // where Docker keeps them otherwise; empty: nowhere
+	StateDir      string        // what the driver must remember
+	AccessTTL     time.Duration // of the proof that an app may use a private image; 0: none
 	TLSVerify     bool
 	CallTimeout   time.Duration
 	PullRetries   int           // of pulls that fail for a passing reason

@@ -283,6 +283,18 @@ var engineSettings = []Setting{
 		"Directory of Docker's config.json. Default: .docker in the home directory.", text(func(c *Config) *string { return &c.Engine.ConfigDir }),
 	},
 	{
+		"FN_APP_DOCKER_AUTH_DIR", groupEngine, "path", "",
+		"Directory of files `<app id>.json` in the form of Docker's config.json: credentials of single apps, read anew for each pull. Default: apps have none of their own.", text(func(c *Config) *string { return &c.Engine.AppAuthDir }),
+	},
+	{
+		"FN_STATE_DIR", groupEngine, "path", "",
+		"Directory for what the server must remember of the engine's images, made when it is needed: which of them are private. Default: data below the working directory.", text(func(c *Config) *string { return &c.Engine.StateDir }),
+	},
+	{
+		"FN_IMAGE_ACCESS_TTL", groupEngine, formDuration, "10m",
+		"How long it is believed that an app may use an image which was pulled with credentials of an app; 0 asks the registry each time.", duration(func(c *Config) *time.Duration { return &c.Engine.AccessTTL }),
+	},
+	{
 		"FN_DOCKER_LOAD_FILE", groupEngine, "path", "",
 		"Archive of images, as `docker save` writes it, that is loaded into the engine at start. Default: none.", text(func(c *Config) *string { return &c.Engine.LoadFile }),
 	},

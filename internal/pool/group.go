@@ -3,6 +3,8 @@ package pool
 import (
 	"container/list"
 	"time"
+
+	"github.com/tinefn/tine/driver"
 )
 
 // group is what the pool has for one launch spec: instances and waiters. All
@@ -13,6 +15,8 @@ type group struct {
 	watcher  Watcher
 	app, fn  *share
 	revision Revision // the newest that callers came with
+
+	registryToken string // likewise; a secret
 
 	// superseded says that there is a newer definition of the function, or none
 	// any more: instances end as soon as nobody waits for one.
@@ -27,10 +31,11 @@ type group struct {
 	queueTimer *time.Timer // nil: nobody has waited yet
 	watched    bool        // queueTimer is set
 
-	launching  int  // launches that hold capacity and are not ready yet
-	ending     int  // instances that are being removed
-	imageReady bool // the image was local when last looked for
-	preparing  bool // it is being looked for
+	launching  int          // launches that hold capacity and are not ready yet
+	ending     int          // instances that are being removed
+	image      driver.Image // what its name meant when last looked for
+	imageReady bool         // it was local then
+	preparing  bool         // it is being looked for
 	imageTook  time.Duration
 
 	failures  int         // launches or image look-ups failed in a row
@@ -56,7 +61,15 @@ func (p *Pool) groupLocked(spec *Spec) *group {
 		g.revision = spec.Revision
 		p.supersedeLocked(g)
 	}
+	if spec.RegistryToken != "" {
+		g.registryToken = spec.RegistryToken
+	}
 	return g
+}
+
+// imageRequest asks for the image of the group's instances.
+func (g *group) imageRequest() driver.ImageRequest {
+	return driver.ImageRequest{Name: g.spec.Container.Image, Tenant: g.spec.Container.Tenant, Token: g.registryToken}
 }
 
 // supersedeLocked retires the function's groups that are older than another
