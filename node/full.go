@@ -144,7 +144,7 @@ func (n *Node) buildPool(engine driver.Driver) (*pool.Pool, error) {
 			return dir, nil
 		},
 		StartTimeout: c.StartTimeout, QueueTimeout: c.QueueTimeout, QueueSize: c.QueueSize, FailFast: c.FailFast,
-		FreezeAfter: c.FreezeAfter, YieldAfter: c.YieldAfter, StockPercent: c.StockPercent,
+		FreezeAfter: c.FreezeAfter, YieldAfter: c.YieldAfter, StockPercent: c.StockPercent, ImageRefresh: c.ImageRefresh,
 	})
 	metrics.RegisterLevels(n.registry, instances)
 	return instances, nil

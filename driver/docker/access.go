@@ -80,6 +80,10 @@ func (d *Driver) authorize(ctx context.Context, want driver.ImageRequest, found 
 		return nil
 	}
 	_, err = d.ask(ctx, want, named, who, found.id)
+	if refused, ok := errors.AsType[*driver.PullError](err); ok {
+		d.log.Warn("app is not given a private image", slog.String("image", want.Name), slog.String("app_id", want.Tenant),
+			slog.String("credentials", who.source.String()), slog.Int("status", refused.Status), slog.String("error", refused.Message))
+	}
 	return err
 }
 
@@ -111,9 +115,7 @@ func (d *Driver) ask(ctx context.Context, want driver.ImageRequest, named refere
 	status := pullStatus(err)
 	refused := &driver.PullError{Image: want.Name, Status: status, Message: message(err)}
 	if !refuses(status) {
-		refused.Message = "the registry cannot be asked whether this app may use the image: " + refused.Message
+		refused.Message = "the registry cannot be asked for the image: " + refused.Message
 	}
-	d.log.Warn("registry does not confirm that an app may use an image", slog.String("image", want.Name), slog.String("app_id", want.Tenant),
-		slog.String("credentials", who.source.String()), slog.Int("status", status), slog.Any("error", err))
 	return "", refused
 }

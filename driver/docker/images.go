@@ -16,8 +16,9 @@ import (
 
 // images shares the work of concurrent requests for one image.
 type images struct {
-	mu    sync.Mutex // guards under
-	under map[driver.ImageRequest]*ensuring
+	mu     sync.Mutex // guards the rest
+	under  map[driver.ImageRequest]*ensuring
+	silent map[string]struct{} // names whose registry does not say what they mean
 }
 
 // ensuring is the work on one image. All who wait for it get its error.
@@ -66,6 +67,8 @@ func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.I
 	case err != nil:
 	case found == nil:
 		found, err = d.fetch(ctx, want)
+	case want.Refresh:
+		found, err = d.refresh(ctx, want, found)
 	default:
 		err = d.authorize(ctx, want, found)
 	}

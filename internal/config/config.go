@@ -72,6 +72,7 @@ type Runner struct {
 	QueueSize    int
 	FailFast     bool
 	FreezeAfter  time.Duration // negative: never
+	ImageRefresh time.Duration // 0: never
 
 	Scale        Scale
 	StockPercent int // of the capacity, for minimum instances

@@ -41,7 +41,7 @@ func TestDefaults(t *testing.T) {
 		Log:   Log{Format: "text", Dest: "stderr"},
 		Runner: Runner{
 			PullTimeout: 10 * time.Minute, StartTimeout: 5 * time.Second, QueueTimeout: time.Minute, QueueSize: 1024,
-			FreezeAfter: 50 * time.Millisecond, StockPercent: 75, YieldAfter: time.Second,
+			FreezeAfter: 50 * time.Millisecond, ImageRefresh: 15 * time.Minute, StockPercent: 75, YieldAfter: time.Second,
 			ResponseHoldBytes: 8 << 20, MaxDetachedBytes: 8 << 20, LogOutput: true, MaxLogBytes: 1 << 20,
 			Processes: 50, OpenFiles: 350, LockedMemoryBytes: 65536, PendingSignals: 5000, MessageQueueBytes: 819200,
 		},

@@ -133,6 +133,10 @@ var callSettings = []Setting{
 		"How long an instance is idle before it is frozen, so that it takes no processor time.", freezeAfter,
 	},
 	{
+		"FN_IMAGE_REFRESH", groupCalls, formDuration, "15m",
+		"How often the registry is asked whether the name of a called function's image means another image by now; 0 is never. Calls do not wait for that.", duration(func(c *Config) *time.Duration { return &c.Runner.ImageRefresh }),
+	},
+	{
 		"FN_ENABLE_NB_RESOURCE_TRACKER", groupCalls, formBool, "false",
 		"Answer 503 at once to calls that cannot have an instance now, instead of letting them wait.", boolean(func(c *Config, b bool) { c.Runner.FailFast = b }),
 	},

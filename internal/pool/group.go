@@ -35,7 +35,8 @@ type group struct {
 	ending     int          // instances that are being removed
 	image      driver.Image // what its name meant when last looked for
 	imageReady bool         // it was local then
-	preparing  bool         // it is being looked for
+	refresh    *refreshing
+	preparing  bool // it is being looked for
 	imageTook  time.Duration
 
 	failures  int         // launches or image look-ups failed in a row
@@ -52,6 +53,7 @@ func (p *Pool) groupLocked(spec *Spec) *group {
 	g := p.groups[spec.Key]
 	if g == nil {
 		g = &group{pool: p, spec: spec, watcher: p.observer.Watch(spec), all: map[*Instance]struct{}{}, waiters: list.New(), revision: spec.Revision}
+		g.refresh = p.refreshingLocked(spec)
 		g.app, g.fn = p.apps.of(spec.AppID), p.fns.of(spec.FnID)
 		g.app.join(g)
 		g.fn.join(g)

@@ -80,7 +80,7 @@ func (p *Pool) prepareLocked(g *group) {
 				g.failBefore(began, func() error { return imageError(err) })
 			}
 		} else {
-			g.image, g.imageReady = image, true
+			p.setImageLocked(g, image)
 			g.imageTook = time.Since(began)
 		}
 		p.fillLocked()
@@ -126,6 +126,7 @@ func (p *Pool) launchLocked(g *group) {
 		inst.readySince = time.Now()
 		p.busy++ // as if its launcher held it, and gave it back
 		p.putBackLocked(inst)
+		p.refreshLocked(g, inst.readySince)
 	})
 }
 

@@ -144,7 +144,8 @@ func TestRegistryTokenIsForTheImageAlone(t *testing.T) {
 			t.Errorf("%s: another call's token stays", name)
 		}
 	}
-	if call := newTestCall(""); r.specOf(call) != r.specOf(call) {
+	call := newTestCall("")
+	if first := r.specOf(call); r.specOf(call) != first {
 		t.Error("specs of calls without extensions are not remembered")
 	}
 }
