@@ -78,6 +78,7 @@ func TestMovedTagIsNoticedByARefreshAlone(t *testing.T) {
 	if old.ID != imageID(t, first) || !strings.HasPrefix(old.Digest, "sha256:") {
 		t.Fatalf("pulled %+v", old)
 	}
+	t.Cleanup(func() { untag(t, strings.TrimSuffix(ref, ":1")+"@"+old.Digest) }) // the tag leaves it behind
 	if got := refresh(t, d.Driver, ref); got != old {
 		t.Errorf("a tag that did not move: %+v, want %+v", got, old)
 	}
