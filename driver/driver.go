@@ -78,11 +78,24 @@ type Driver interface {
 type ImageRequest struct {
 	Name   string
 	Tenant string // as in Spec
+
+	// Token, if set, is a bearer token that the image's registry is told instead of
+	// other credentials. It is a secret: it is for no log.
+	Token string `json:"-"`
+
+	// Refresh asks the registry whether the name means another image by now, which
+	// is pulled then. Names that cannot move, and images that came from no registry,
+	// are left alone. A registry that cannot be reached leaves the local image.
+	Refresh bool
 }
+
+// String is the image's name: the rest has a secret in it.
+func (r ImageRequest) String() string { return r.Name }
 
 // Image is what an image's name means at one time.
 type Image struct {
-	ID string // of the content, in the engine's form; empty: the engine has none
+	ID     string // of the content, in the engine's form; empty: the engine has none
+	Digest string // of the manifest in its registry; empty: it was never in one
 }
 
 // Container is one container. Methods other than Wait are not called

@@ -10,7 +10,11 @@ const SocketMountPath = "/tmp/iofs"
 // driver that wraps another changes a copy before it hands it on.
 type Spec struct {
 	ID    string // unique name of the container, [A-Za-z0-9_.-]+
-	Image string
+	Image string // its name
+
+	// ImageID, if set, is what EnsureImage said that the name means. The container
+	// is made from that, whatever the name means by now.
+	ImageID string
 
 	// Tenant is whose container it is. What one tenant's container has used is
 	// never given to another tenant's. Empty: a tenant of its own.

@@ -40,13 +40,20 @@ type Call struct {
 	Body          io.ReadCloser
 	ContentLength int64 // bytes, -1 if unknown
 
-	// Extensions is side data from embedding programs to drivers.
+	// Extensions is side data from embedding programs to drivers. Keys that begin
+	// with FN_ are reserved; see ExtRegistryToken.
 	Extensions map[string]string
 
 	// OnStart, if set, is called once when an instance is held and the request
 	// is about to be sent to it.
 	OnStart func()
 }
+
+// ExtRegistryToken is the key of a call's extension whose value, if not empty, is
+// a bearer token for the registry of the function's image. It is used if the image
+// has to be asked for at the registry, and not kept longer than the function has
+// instances. The newest that came with a call of the function is used.
+const ExtRegistryToken = "FN_REGISTRY_TOKEN"
 
 // Response is the answer of the function's container. The status of the
 // container is always a success; the function's own travels in a header.

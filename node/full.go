@@ -113,12 +113,15 @@ func (n *Node) openDriver(ctx context.Context, size *capacity.Sizing) (driver.Dr
 		if err != nil {
 			return nil, err
 		}
+		seen := metrics.NewEngine(n.registry)
 		made, err := docker.New(ctx, docker.Options{
 			Host: c.Host, CertPath: c.CertPath, TLSVerify: c.TLSVerify, Logger: n.log,
-			Auth: c.Auth, ConfigDir: c.ConfigDir, LoadFile: c.LoadFile, MaxStarts: c.MaxStarts,
+			Auth: c.Auth, ConfigDir: c.ConfigDir, AppAuthDir: c.AppAuthDir, LoadFile: c.LoadFile,
+			StateDir: c.StateDir, AccessTTL: cmp.Or(c.AccessTTL, -1), MaxStarts: c.MaxStarts,
 			CallTimeout: c.CallTimeout, PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
 			Networks: c.Networks, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
-			Observe: metrics.NewEngine(n.registry).Request, Prefork: pool,
+			PullRetries: c.PullRetries, Prefork: pool,
+			Observe: seen.Request, Retried: seen.Retried,
 		})
 		if err != nil {
 			return nil, err
@@ -184,7 +187,7 @@ func (n *Node) buildPool(engine driver.Driver, size capacity.Sizing) (*pool.Pool
 			return dir, nil
 		},
 		StartTimeout: c.StartTimeout, QueueTimeout: c.QueueTimeout, QueueSize: c.QueueSize, FailFast: c.FailFast,
-		FreezeAfter: c.FreezeAfter, YieldAfter: c.YieldAfter, StockPercent: c.StockPercent,
+		FreezeAfter: c.FreezeAfter, YieldAfter: c.YieldAfter, StockPercent: c.StockPercent, ImageRefresh: c.ImageRefresh,
 	})
 	metrics.RegisterLevels(n.registry, instances)
 	return instances, nil

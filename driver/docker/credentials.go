@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -72,10 +71,9 @@ func parseCredentials(text []byte) (*credentials, error) {
 	return c, nil
 }
 
-// loadCredentials reads the config.json of a directory; none means that there
+// loadCredentials reads a file in the form of config.json; none means that there
 // are no credentials.
-func loadCredentials(dir string) (*credentials, error) {
-	name := filepath.Join(dir, "config.json")
+func loadCredentials(name string) (*credentials, error) {
 	text, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &credentials{}, nil

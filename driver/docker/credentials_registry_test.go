@@ -31,24 +31,31 @@ func privateImage(t *testing.T) (ref, address string) {
 	}
 	address = startRegistry(t, fmt.Sprintf("auth: {htpasswd: {realm: test, path: %s}}", file))
 	ref = address + "/tine-test/private:1"
+	push(t, local, ref, registry.AuthConfig{Username: "reader", Password: "secret"})
+	return ref, address
+}
+
+// push puts a local image into a registry, as whom auth says, and leaves it without
+// that name on the engine. What is pulled under it is without it after the test too.
+func push(t *testing.T, local, ref string, auth registry.AuthConfig) {
+	t.Helper()
 	engine := engineClient(t)
 	if _, err := engine.ImageTag(t.Context(), client.ImageTagOptions{Source: local, Target: ref}); err != nil {
 		t.Fatal(err)
 	}
-	auth, err := authconfig.Encode(registry.AuthConfig{Username: "reader", Password: "secret"})
+	t.Cleanup(func() { untag(t, ref) })
+	encoded, err := authconfig.Encode(auth)
 	if err != nil {
 		t.Fatal(err)
 	}
-	push, err := engine.ImagePush(t.Context(), ref, client.ImagePushOptions{RegistryAuth: auth})
+	report, err := engine.ImagePush(t.Context(), ref, client.ImagePushOptions{RegistryAuth: encoded})
 	if err == nil {
-		err = push.Wait(t.Context())
+		err = report.Wait(t.Context())
 	}
-	untag(t, ref)
 	if err != nil {
 		t.Fatalf("push: %v", err)
 	}
-	t.Cleanup(func() { untag(t, ref) })
-	return ref, address
+	untag(t, ref)
 }
 
 // untag takes the name from an image, which stays: it has another one.

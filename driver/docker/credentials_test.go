@@ -101,22 +101,21 @@ func TestCredentialsOfAHelper(t *testing.T) {
 	}
 }
 
-func TestCredentialsOfADirectoryAreReadWhenTheyAreThere(t *testing.T) {
-	dir := t.TempDir()
-	if c, err := loadCredentials(dir); err != nil || len(c.hosts) != 0 {
+func TestCredentialsOfAFileAreReadWhenTheyAreThere(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "config.json")
+	if c, err := loadCredentials(name); err != nil || len(c.hosts) != 0 {
 		t.Errorf("no file: %v", err)
 	}
-	name := filepath.Join(dir, "config.json")
 	if err := os.WriteFile(name, []byte(`{"auths":{"r.example.com":{"auth":"`+userPass+`"}}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := loadCredentials(dir); err != nil || len(c.hosts) != 1 {
+	if c, err := loadCredentials(name); err != nil || len(c.hosts) != 1 {
 		t.Errorf("a file: %v", err)
 	}
 	if err := os.WriteFile(name, []byte(`{`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := loadCredentials(dir); err == nil || !strings.Contains(err.Error(), name) {
+	if _, err := loadCredentials(name); err == nil || !strings.Contains(err.Error(), name) {
 		t.Errorf("a broken file: %v", err)
 	}
 }

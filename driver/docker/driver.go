@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -46,9 +47,24 @@ type Options struct {
 	Auth      []byte
 	ConfigDir string
 
+	// AppAuthDir, if set, is a directory of files <tenant>.json in the form of
+	// config.json, one for each tenant with credentials of its own. They are read
+	// for each pull and come before the others; what they do not name, those say.
+	AppAuthDir string
+
+	// StateDir is the directory in which the driver notes which images are private,
+	// made when it is needed. It belongs to one driver at a time. Empty: that is
+	// forgotten when the driver ends.
+	StateDir string
+
+	// AccessTTL is how long it is believed that a tenant may use a private image,
+	// default DefaultAccessTTL; negative: not at all.
+	AccessTTL time.Duration
+
 	Logger      *slog.Logger  // nil: no logs
 	CallTimeout time.Duration // of one request to the engine, default DefaultCallTimeout
-	PullTimeout time.Duration // of one image, default DefaultPullTimeout
+	PullTimeout time.Duration // of one image, retries included, default DefaultPullTimeout
+	PullRetries int           // of a pull that failed for a passing reason; 0: none
 
 	// MaxStarts bounds the starts of containers that are under way, default
 	// DefaultMaxStarts.
@@ -73,6 +89,9 @@ type Options struct {
 	// Observe, if set, is told of each request to the engine, by Fn's name for
 	// it. It must return at once.
 	Observe func(api string, took time.Duration, err error)
+
+	// Retried, if set, is told of each request that is made again, likewise.
+	Retried func(api string)
 }
 
 // Driver implements [driver.Driver] on a Docker Engine.
@@ -82,6 +101,8 @@ type Driver struct {
 	log          *slog.Logger
 	capabilities driver.Capabilities
 	images       images
+	access       access
+	private      *privateRecord
 	auth         *credentials // nil: those of Options.ConfigDir
 	networks     networks
 	prefork      *prefork.Pool // nil: none
@@ -119,6 +140,9 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 	if opts.MaxStarts <= 0 {
 		opts.MaxStarts = DefaultMaxStarts
 	}
+	if opts.AccessTTL == 0 {
+		opts.AccessTTL = DefaultAccessTTL
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -128,12 +152,29 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 	if opts.Observe == nil {
 		opts.Observe = func(string, time.Duration, error) {}
 	}
+	if opts.Retried == nil {
+		opts.Retried = func(string) {}
+	}
 	d := &Driver{opts: opts, log: opts.Logger, starts: newStarts(opts.MaxStarts), containers: map[*engineContainer]struct{}{}}
 	if len(opts.Auth) > 0 {
 		var err error
 		if d.auth, err = parseCredentials(opts.Auth); err != nil {
 			return nil, fmt.Errorf("credentials for registries: %w", err)
 		}
+	}
+	if dir := opts.AppAuthDir; dir != "" { // a wrong one would look like no credentials
+		if _, err := os.ReadDir(dir); err != nil {
+			return nil, fmt.Errorf("credentials of apps, FN_APP_DOCKER_AUTH_DIR: %w", err)
+		}
+	}
+	d.access.ttl = opts.AccessTTL
+	private, damage, err := openPrivateRecord(opts.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	if d.private = private; damage != nil {
+		d.log.Error("all images that came from a registry are private: each app must show that its registry gives them to it; remove the file to end this, if no app has credentials of its own",
+			slog.Any("error", damage))
 	}
 	engine, err := connect(opts)
 	if err != nil {

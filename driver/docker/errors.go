@@ -71,7 +71,8 @@ func answered(err error) bool {
 		errdefs.IsInternal(err) || errdefs.IsNotImplemented(err)
 }
 
-// message is what the engine said, without what the client puts before it.
-func message(err error) string {
-	return strings.TrimPrefix(err.Error(), "Error response from daemon: ")
-}
+// daemonPrefix is what the client puts before what the engine answered.
+const daemonPrefix = "Error response from daemon: "
+
+// message is what the engine said.
+func message(err error) string { return strings.TrimPrefix(err.Error(), daemonPrefix) }

@@ -1,6 +1,9 @@
 package docker
 
-import "path/filepath"
+import (
+	"path/filepath"
+	"testing"
+)
 
 // FreezeByEngine makes a driver find no control groups.
 func FreezeByEngine(d *Driver, emptyDir string) { d.cgroups.root = filepath.Join(emptyDir, "none") }
@@ -28,4 +31,12 @@ func FreezesByCgroup(c any) bool {
 	}
 	f := own.freezer.Load()
 	return f != nil && f.group != nil
+}
+
+// RecordRepository records a repository as private, as before a pull.
+func RecordRepository(t *testing.T, d *Driver, name string) {
+	t.Helper()
+	if err := d.private.addRepo(name); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
@@ -86,22 +87,7 @@ func TestImageIsPulledFromARegistryOnce(t *testing.T) {
 	address := startRegistry(t)
 	engine := engineClient(t)
 	ref := address + "/tine-test/pulled:1"
-	if _, err := engine.ImageTag(t.Context(), client.ImageTagOptions{Source: local, Target: ref}); err != nil {
-		t.Fatal(err)
-	}
-	untag := func() {
-		// The image itself stays: it has another name.
-		_, _ = engine.ImageRemove(context.WithoutCancel(t.Context()), ref, client.ImageRemoveOptions{})
-	}
-	t.Cleanup(untag)
-	push, err := engine.ImagePush(t.Context(), ref, client.ImagePushOptions{RegistryAuth: "e30="})
-	if err == nil {
-		err = push.Wait(t.Context())
-	}
-	if err != nil {
-		t.Fatalf("push: %v", err)
-	}
-	untag()
+	push(t, local, ref, registry.AuthConfig{})
 	d := open(t, docker.Options{})
 	defer closeNow(t, d)
 	var wg sync.WaitGroup
@@ -117,7 +103,7 @@ func TestImageIsPulledFromARegistryOnce(t *testing.T) {
 		t.Errorf("after the pull: %v", err)
 	}
 
-	_, err = d.EnsureImage(t.Context(), driver.ImageRequest{Name: address + "/tine-test/pulled:absent"})
+	_, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: address + "/tine-test/pulled:absent"})
 	if refused, ok := errors.AsType[*driver.PullError](err); !ok || refused.Status != http.StatusNotFound {
 		t.Errorf("missing tag: %v", err)
 	} else if strings.Contains(refused.Message, "Error response") || !strings.Contains(refused.Message, "manifest") {

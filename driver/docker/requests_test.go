@@ -257,6 +257,40 @@ func TestPullIsSharedAndOutlivesTheCallerWhoAskedFirst(t *testing.T) {
 	}
 }
 
+func TestPullIsNotSharedWithOtherCredentials(t *testing.T) {
+	e, opts := newCountingEngine(t)
+	d := e.open(t, opts)
+	e.take()
+	var wg sync.WaitGroup
+	for _, want := range []driver.ImageRequest{
+		{Name: "i", Tenant: "a", Token: "one"}, {Name: "i", Tenant: "a", Token: "one"}, {Name: "i", Tenant: "a", Token: "two"}, {Name: "i", Tenant: "b", Token: "one"},
+	} {
+		caller := newJoining(t.Context())
+		wg.Go(func() {
+			if _, err := d.EnsureImage(caller, want); err != nil {
+				t.Error(err)
+			}
+		})
+		<-caller.joined
+	}
+	pulls := 0
+	for deadline := time.Now().Add(10 * time.Second); pulls < 3; time.Sleep(time.Millisecond) {
+		for _, name := range e.take() {
+			if name == "POST image create" {
+				pulls++
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d pulls, want 3", pulls)
+		}
+	}
+	close(e.pull)
+	wg.Wait()
+	if slices.Contains(e.take(), "POST image create") {
+		t.Error("more than 3 pulls")
+	}
+}
+
 func TestNewRemovesWhatAnEarlierRunLeft(t *testing.T) {
 	e, opts := newCountingEngine(t)
 	opts.LabelTag = "tag"

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -14,10 +15,14 @@ import (
 	"github.com/tinefn/tine/driver"
 )
 
-// Labels of containers. Source: Fn's operators filter by these names.
+// Labels of containers. Source of the first two: Fn's operators filter by these names.
 const (
 	tagLabel      = "fn-agent-classifier"
 	instanceLabel = "fn-agent-instance"
+
+	// imageLabel is the name of the image that a container was made from by its
+	// identifier, so that people see it.
+	imageLabel = "tine.image"
 )
 
 const (
@@ -28,7 +33,7 @@ const (
 // createOptions translates a spec.
 func (d *Driver) createOptions(ctx context.Context, spec *driver.Spec, mode container.NetworkMode) (client.ContainerCreateOptions, error) {
 	config := &container.Config{
-		Image:        spec.Image,
+		Image:        cmp.Or(spec.ImageID, spec.Image),
 		Env:          spec.Env,
 		Cmd:          spec.Command,
 		Labels:       d.labels(spec),
@@ -73,6 +78,9 @@ func (d *Driver) createOptions(ctx context.Context, spec *driver.Spec, mode cont
 func (d *Driver) labels(spec *driver.Spec) map[string]string {
 	labels := map[string]string{}
 	maps.Copy(labels, spec.Labels)
+	if spec.ImageID != "" {
+		labels[imageLabel] = spec.Image
+	}
 	if d.opts.LabelTag != "" {
 		labels[tagLabel] = d.opts.LabelTag
 		labels[instanceLabel] = d.opts.LabelInstance

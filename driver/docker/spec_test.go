@@ -30,7 +30,7 @@ func TestSpecTranslation(t *testing.T) {
 			opts:    Options{LabelTag: "tag", LabelInstance: "one"},
 			network: "net1",
 			spec: driver.Spec{
-				ID: "c", Image: "i", Env: []string{"A=1"}, Command: []string{"x", "y"}, Labels: map[string]string{"l": "v"},
+				ID: "c", Image: "i", ImageID: "sha256:1", Env: []string{"A=1"}, Command: []string{"x", "y"}, Labels: map[string]string{"l": "v"},
 				SocketDir: "/sockets/c", Hostname: "host",
 				Limits: driver.Limits{
 					MemoryBytes: 128 << 20, MilliCPU: 1500, Processes: 50, DiskMiB: 10, TmpMiB: 5, TmpInodes: 6,
@@ -41,8 +41,8 @@ func TestSpecTranslation(t *testing.T) {
 			want: client.ContainerCreateOptions{
 				Name: "c",
 				Config: &container.Config{
-					Image: "i", Env: []string{"A=1"}, Cmd: []string{"x", "y"}, User: "1000:1000", Hostname: "host",
-					Labels: map[string]string{"l": "v", "fn-agent-classifier": "tag", "fn-agent-instance": "one"},
+					Image: "sha256:1", Env: []string{"A=1"}, Cmd: []string{"x", "y"}, User: "1000:1000", Hostname: "host",
+					Labels: map[string]string{"l": "v", "fn-agent-classifier": "tag", "fn-agent-instance": "one", "tine.image": "i"},
 				},
 				HostConfig: &container.HostConfig{
 					LogConfig:   container.LogConfig{Type: "none"},

@@ -89,6 +89,12 @@ func (t *timed) ImageInspect(ctx context.Context, image string, options ...clien
 	})
 }
 
+func (t *timed) DistributionInspect(ctx context.Context, image string, options client.DistributionInspectOptions) (client.DistributionInspectResult, error) {
+	return measure(t, "docker_distribution_inspect", func() (client.DistributionInspectResult, error) {
+		return t.Client.DistributionInspect(ctx, image, options)
+	})
+}
+
 func (t *timed) Info(ctx context.Context, options client.InfoOptions) (client.SystemInfoResult, error) {
 	return measure(t, "docker_info", func() (client.SystemInfoResult, error) { return t.Client.Info(ctx, options) })
 }

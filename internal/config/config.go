@@ -72,6 +72,7 @@ type Runner struct {
 	QueueSize    int
 	FailFast     bool
 	FreezeAfter  time.Duration // negative: never
+	ImageRefresh time.Duration // 0: never
 
 	Scale        Scale
 	StockPercent int // of the capacity, for minimum instances
@@ -113,10 +114,14 @@ type Engine struct {
 	Driver        string // "auto" or "docker"
 	Host          string // DOCKER_HOST
 	CertPath      string
-	Auth          []byte // credentials for registries, of FN_DOCKER_AUTH
-	ConfigDir     string // where Docker keeps them otherwise; empty: nowhere
+	Auth          []byte        // credentials for registries, of FN_DOCKER_AUTH
+	AppAuthDir    string        // of files with apps' own
+	ConfigDir     string        // where Docker keeps them otherwise; empty: nowhere
+	StateDir      string        // what the driver must remember
+	AccessTTL     time.Duration // of the proof that an app may use a private image; 0: none
 	TLSVerify     bool
 	CallTimeout   time.Duration
+	PullRetries   int           // of pulls that fail for a passing reason
 	Failures      int           // requests in a row without an answer that open the circuit
 	MaxPause      time.Duration // until it is tried again
 	Networks      []string

@@ -41,11 +41,11 @@ func TestDefaults(t *testing.T) {
 		Log:   Log{Format: "text", Dest: "stderr"},
 		Runner: Runner{
 			PullTimeout: 10 * time.Minute, StartTimeout: 5 * time.Second, QueueTimeout: time.Minute, QueueSize: 1024,
-			FreezeAfter: 50 * time.Millisecond, StockPercent: 75, YieldAfter: time.Second,
+			FreezeAfter: 50 * time.Millisecond, ImageRefresh: 15 * time.Minute, StockPercent: 75, YieldAfter: time.Second,
 			ResponseHoldBytes: 8 << 20, MaxDetachedBytes: 8 << 20, LogOutput: true, MaxLogBytes: 1 << 20,
 			Processes: 50, OpenFiles: 350, LockedMemoryBytes: 65536, PendingSignals: 5000, MessageQueueBytes: 819200,
 		},
-		Engine: Engine{Driver: "auto", Host: "unix:///var/run/docker.sock", ConfigDir: "/root/.docker", CallTimeout: 30 * time.Second, Failures: 3, MaxPause: 30 * time.Second, MaxStarts: 16, Prefork: Prefork{
+		Engine: Engine{Driver: "auto", Host: "unix:///var/run/docker.sock", ConfigDir: "/root/.docker", StateDir: "/srv/tine/data", AccessTTL: 10 * time.Minute, PullRetries: 2, CallTimeout: 30 * time.Second, Failures: 3, MaxPause: 30 * time.Second, MaxStarts: 16, Prefork: Prefork{
 			Min: 5, Max: PreforkAuto, Command: []string{"tail", "-f", "/dev/null"}, Quarantine: time.Minute, KeepUsed: 5 * time.Minute,
 		}},
 	}
@@ -60,7 +60,8 @@ func TestSettingsAreRead(t *testing.T) {
 		"FN_API_CORS_ORIGINS=https://a.example, https://b.example", "FN_DOCKER_NETWORKS=one two,three", "FN_LOG_LEVEL=DEBUG", "FN_LOG_FORMAT=JSON",
 		"FN_LOG_DEST=file:///var/log/tine.log", "FN_MAX_REQUEST_SIZE= 6291456 ", "FN_ENABLE_NB_RESOURCE_TRACKER=1", "FN_DISABLE_DEBUG_USER_LOGS=t",
 		"FN_HOT_START_TIMEOUT_MSECS=300000", "FN_HOT_PULL_TIMEOUT_MSECS=-1", "DOCKER_TLS_VERIFY=1", "FN_MAX_PIDS=0", "FN_PUBLIC_LB_URL=http://foo.example/somewhere",
-		"FN_FREEZE_IDLE_MSECS=-5", "FN_MIN_INSTANCES=1", "FN_MAX_INSTANCES=2", "FN_MAX_CALLS_PER_INSTANCE=3", "FN_MAX_INSTANCE_AGE=4m", "FN_MIN_INSTANCES_PERCENT=50")
+		"FN_FREEZE_IDLE_MSECS=-5", "FN_IMAGE_REFRESH=0", "FN_IMAGE_ACCESS_TTL=1h", "FN_IMAGE_PULL_RETRIES=0", "FN_APP_DOCKER_AUTH_DIR=/run/apps", "FN_STATE_DIR=/var/lib/tine",
+		"FN_MIN_INSTANCES=1", "FN_MAX_INSTANCES=2", "FN_MAX_CALLS_PER_INSTANCE=3", "FN_MAX_INSTANCE_AGE=4m", "FN_MIN_INSTANCES_PERCENT=50")
 	if len(warnings) != 0 {
 		t.Errorf("warnings: %q", warnings)
 	}
@@ -77,6 +78,8 @@ func TestSettingsAreRead(t *testing.T) {
 		"milliseconds":    c.Runner.StartTimeout == 5*time.Minute,
 		"no limit":        c.Runner.PullTimeout == 0,
 		"set is true":     c.Engine.TLSVerify,
+		"images":          c.Runner.ImageRefresh == 0 && c.Engine.AccessTTL == time.Hour && c.Engine.PullRetries == 0,
+		"paths":           c.Engine.AppAuthDir == "/run/apps" && c.Engine.StateDir == "/var/lib/tine",
 		"never":           c.Runner.FreezeAfter < 0,
 		"instances":       c.Runner.Scale == Scale{1, 2, 3, 4 * time.Minute} && c.Runner.StockPercent == 50,
 		"zero":            c.Runner.Processes == 0,

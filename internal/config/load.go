@@ -27,6 +27,7 @@ func Load(environ []string, readFile func(name string) ([]byte, error), dir stri
 		c.Engine.ConfigDir = filepath.Join(home, ".docker")
 	}
 	c.Store.URL = SecretURL("sqlite3://" + filepath.Join(dir, "data", "fn.db"))
+	c.Engine.StateDir = filepath.Join(dir, "data")
 	var warnings []string
 	var errs []error
 	for _, s := range settings {

@@ -134,6 +134,10 @@ var callSettings = []Setting{
 		"How long an instance is idle before it is frozen, so that it takes no processor time.", freezeAfter,
 	},
 	{
+		"FN_IMAGE_REFRESH", groupCalls, formDuration, "15m",
+		"How often the registry is asked whether the name of a called function's image means another image by now; 0 is never. Calls do not wait for that.", duration(func(c *Config) *time.Duration { return &c.Runner.ImageRefresh }),
+	},
+	{
 		"FN_ENABLE_NB_RESOURCE_TRACKER", groupCalls, formBool, "false",
 		"Answer 503 at once to calls that cannot have an instance now, instead of letting them wait.", boolean(func(c *Config, b bool) { c.Runner.FailFast = b }),
 	},
@@ -276,12 +280,28 @@ var engineSettings = []Setting{
 		"Containers that the engine is asked to start at one time; others wait for their turn.", positive(func(c *Config, n int64) { c.Engine.MaxStarts = int(n) }),
 	},
 	{
+		"FN_IMAGE_PULL_RETRIES", groupEngine, "whole number from 0", "2",
+		"How often a pull that failed for a reason that may pass, such as a registry that is overloaded, is tried again, within FN_HOT_PULL_TIMEOUT_MSECS.", whole(func(c *Config, n int64) { c.Engine.PullRetries = int(n) }),
+	},
+	{
 		"FN_DOCKER_AUTH", groupEngine, "the JSON of a Docker config.json", "",
 		"Credentials for the registries that images are pulled from. Default: those of the config.json in DOCKER_CONFIG, which is read anew for each pull.", dockerAuth,
 	},
 	{
 		"DOCKER_CONFIG", groupEngine, "path", "",
 		"Directory of Docker's config.json. Default: .docker in the home directory.", text(func(c *Config) *string { return &c.Engine.ConfigDir }),
+	},
+	{
+		"FN_APP_DOCKER_AUTH_DIR", groupEngine, "path", "",
+		"Directory of files `<app id>.json` in the form of Docker's config.json: credentials of single apps, read anew for each pull. Default: apps have none of their own.", text(func(c *Config) *string { return &c.Engine.AppAuthDir }),
+	},
+	{
+		"FN_STATE_DIR", groupEngine, "path", "",
+		"Directory for what the server must remember of the engine's images, made when it is needed: which of them are private. Default: data below the working directory.", text(func(c *Config) *string { return &c.Engine.StateDir }),
+	},
+	{
+		"FN_IMAGE_ACCESS_TTL", groupEngine, formDuration, "10m",
+		"How long it is believed that an app may use an image which was pulled with credentials of an app; 0 asks the registry each time.", duration(func(c *Config) *time.Duration { return &c.Engine.AccessTTL }),
 	},
 	{
 		"FN_DOCKER_LOAD_FILE", groupEngine, "path", "",

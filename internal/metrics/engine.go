@@ -14,6 +14,7 @@ import (
 // Engine counts requests to a container engine.
 type Engine struct {
 	latency *prometheus.HistogramVec
+	retries *prometheus.CounterVec
 }
 
 // NewEngine registers the metrics of an engine.
@@ -21,6 +22,7 @@ func NewEngine(registry prometheus.Registerer) *Engine {
 	f := factory{registry}
 	return &Engine{
 		latency: f.histograms(namespace, "docker_api_latency", "Milliseconds that requests to the engine took.", millisecondBuckets[:], "api_name", "api_status"),
+		retries: f.counters(namespace, "docker_api_retries", "Requests to the engine that were made again.", "api_name"),
 	}
 }
 
@@ -41,6 +43,9 @@ func RegisterCircuit(registry prometheus.Registerer, open func() bool) {
 func (e *Engine) Request(api string, took time.Duration, err error) {
 	e.latency.WithLabelValues(api, apiStatus(err)).Observe(milliseconds(took))
 }
+
+// Retried counts a request that is made again.
+func (e *Engine) Retried(api string) { e.retries.WithLabelValues(api).Inc() }
 
 // apiStatus is how a request ended, by Fn's words or the engine's status.
 func apiStatus(err error) string {

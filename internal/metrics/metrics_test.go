@@ -262,9 +262,10 @@ func TestEngineRequestsAreCounted(t *testing.T) {
 	} {
 		e.Request("docker_start_container", 3*time.Millisecond, err)
 	}
+	e.Retried("docker_pull_image")
 	open = true
 	got := scrape(t, registry)
-	want(t, got, "tine_engine_circuit_open 1")
+	want(t, got, "tine_engine_circuit_open 1", `fn_docker_api_retries{api_name="docker_pull_image"} 1`)
 	for _, status := range []string{"ok", "canceled", "timeout", "error", "404", "500"} {
 		want(t, got, `fn_docker_api_latency_count{api_name="docker_start_container",api_status="`+status+`"} 1`)
 	}

@@ -29,9 +29,13 @@ type engine struct {
 	createErr  func(n int) error // n counts creations from 1
 	noFreeze   bool
 
-	root string     // of socket directories
-	mu   sync.Mutex // guards dirs
-	dirs map[string]*readyDir
+	// image, if set, says what an image's name means, after imageDelay.
+	image func(want driver.ImageRequest) (driver.Image, error)
+
+	root  string     // of socket directories
+	mu    sync.Mutex // guards the rest
+	dirs  map[string]*readyDir
+	wants []driver.ImageRequest // in order of arrival
 }
 
 // startDelay is the time from a container's start to its socket.
@@ -67,12 +71,18 @@ func (e *engine) scriptOf(n int, _ *driver.Spec) fake.Script {
 }
 
 func (e *engine) ensureImage(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
+	e.mu.Lock()
+	e.wants = append(e.wants, want)
+	e.mu.Unlock()
 	if e.imageDelay > 0 {
 		select {
 		case <-time.After(e.imageDelay):
 		case <-ctx.Done():
 			return driver.Image{}, ctx.Err()
 		}
+	}
+	if e.image != nil {
+		return e.image(want)
 	}
 	return driver.Image{ID: want.Name}, e.imageErr
 }

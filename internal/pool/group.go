@@ -3,6 +3,8 @@ package pool
 import (
 	"container/list"
 	"time"
+
+	"github.com/tinefn/tine/driver"
 )
 
 // group is what the pool has for one launch spec: instances and waiters. All
@@ -13,6 +15,8 @@ type group struct {
 	watcher  Watcher
 	app, fn  *share
 	revision Revision // the newest that callers came with
+
+	registryToken string // likewise; a secret
 
 	// superseded says that there is a newer definition of the function, or none
 	// any more: instances end as soon as nobody waits for one.
@@ -27,9 +31,11 @@ type group struct {
 	queueTimer *time.Timer // nil: nobody has waited yet
 	watched    bool        // queueTimer is set
 
-	launching  int  // launches that hold capacity and are not ready yet
-	ending     int  // instances that are being removed
-	imageReady bool // the image was local when last looked for
+	launching  int          // launches that hold capacity and are not ready yet
+	ending     int          // instances that are being removed
+	image      driver.Image // what its name meant when last looked for
+	imageReady bool         // it was local then
+	refresh    *refreshing
 	preparing  bool // it is being looked for
 	imageTook  time.Duration
 
@@ -47,6 +53,7 @@ func (p *Pool) groupLocked(spec *Spec) *group {
 	g := p.groups[spec.Key]
 	if g == nil {
 		g = &group{pool: p, spec: spec, watcher: p.observer.Watch(spec), all: map[*Instance]struct{}{}, waiters: list.New(), revision: spec.Revision}
+		g.refresh = p.refreshingLocked(spec)
 		g.app, g.fn = p.apps.of(spec.AppID), p.fns.of(spec.FnID)
 		g.app.join(g)
 		g.fn.join(g)
@@ -56,7 +63,15 @@ func (p *Pool) groupLocked(spec *Spec) *group {
 		g.revision = spec.Revision
 		p.supersedeLocked(g)
 	}
+	if spec.RegistryToken != "" {
+		g.registryToken = spec.RegistryToken
+	}
 	return g
+}
+
+// imageRequest asks for the image of the group's instances.
+func (g *group) imageRequest() driver.ImageRequest {
+	return driver.ImageRequest{Name: g.spec.Container.Image, Tenant: g.spec.Container.Tenant, Token: g.registryToken}
 }
 
 // supersedeLocked retires the function's groups that are older than another

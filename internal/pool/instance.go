@@ -61,6 +61,7 @@ type Instance struct {
 
 	group     *group
 	container driver.Container
+	image     driver.Image // that it is launched from
 	dir       SocketDir
 	log       *slog.Logger
 	launch    Launch

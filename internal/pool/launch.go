@@ -25,6 +25,10 @@ type Spec struct {
 	IdleTimeout time.Duration
 	Scale       model.Scale
 
+	// RegistryToken, if set, is a secret with which the image may be pulled. It does
+	// not tell specs apart: the newest that came with a spec is used.
+	RegistryToken string `json:"-"`
+
 	// Output, if set, makes what receives one instance's output.
 	Output func(instanceID string) Output
 }
@@ -62,10 +66,9 @@ type SocketDir interface {
 func (p *Pool) prepareLocked(g *group) {
 	g.preparing = true
 	began := time.Now()
+	want := g.imageRequest()
 	p.wg.Go(func() {
-		_, err := p.opts.Driver.EnsureImage(p.ctx, driver.ImageRequest{
-			Name: g.spec.Container.Image, Tenant: g.spec.Container.Tenant,
-		})
+		image, err := p.opts.Driver.EnsureImage(p.ctx, want)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		g.preparing = false
@@ -77,7 +80,7 @@ func (p *Pool) prepareLocked(g *group) {
 				g.failBefore(began, func() error { return imageError(err) })
 			}
 		} else {
-			g.imageReady = true
+			p.setImageLocked(g, image)
 			g.imageTook = time.Since(began)
 		}
 		p.fillLocked()
@@ -94,7 +97,7 @@ func (p *Pool) launchLocked(g *group) {
 	g.update()
 	began := time.Now()
 	inst := &Instance{
-		ID: model.NewID(), group: g, stateSince: began,
+		ID: model.NewID(), group: g, image: g.image, stateSince: began,
 		freezing: make(chan struct{}, 1), exited: make(chan struct{}), removed: make(chan struct{}),
 	}
 	inst.log = p.log.With(slog.String("fn_id", g.spec.FnID), slog.String("container_id", inst.ID))
@@ -123,6 +126,7 @@ func (p *Pool) launchLocked(g *group) {
 		inst.readySince = time.Now()
 		p.busy++ // as if its launcher held it, and gave it back
 		p.putBackLocked(inst)
+		p.refreshLocked(g, inst.readySince)
 	})
 }
 
@@ -151,6 +155,7 @@ func (p *Pool) start(inst *Instance) error {
 	inst.dir = dir
 	container := spec.Container
 	container.ID = inst.ID
+	container.ImageID = inst.image.ID
 	container.SocketDir = dir.EnginePath()
 	container.OnDrain = func() { p.drain(inst) }
 	if spec.Output != nil {

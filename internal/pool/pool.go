@@ -11,7 +11,8 @@
 // back. Then group.go (one function's instances and waiters), share.go (who is
 // served next), capacity.go (where memory comes from), launch.go (from a Spec
 // to an answering container), instance.go (one container's life), rest.go and
-// end.go (what becomes of it when nobody uses it).
+// end.go (what becomes of it when nobody uses it), refresh.go (when its image's name
+// comes to mean another one).
 package pool
 
 import (
@@ -46,6 +47,10 @@ type Options struct {
 	// FreezeAfter is how long an instance rests before it is frozen, where the
 	// engine can do that; negative: it is not.
 	FreezeAfter time.Duration
+
+	// ImageRefresh is how often it is found out whether the names of images that
+	// instances are of mean other images by now; 0: never.
+	ImageRefresh time.Duration
 
 	StartTimeout time.Duration // from container start to socket; 0: none
 	QueueTimeout time.Duration // longest wait for an instance; 0: none
@@ -82,6 +87,7 @@ type Pool struct {
 	groups    map[string]*group
 	hungry    map[*group]struct{} // groups that want a launch
 	stocked   stocks
+	refreshes map[imageUse]*refreshing
 	apps, fns shares
 	ledger    *capacity.Ledger
 	returning capacity.Amount // reserved by instances that are being removed, and soon will be
@@ -118,7 +124,7 @@ func New(opts Options) *Pool {
 	return &Pool{
 		opts: opts, log: opts.Logger, observer: opts.Observer, ctx: ctx, cancel: cancel,
 		freezes: opts.FreezeAfter >= 0 && opts.Driver.Capabilities().Freeze,
-		groups:  map[string]*group{}, hungry: map[*group]struct{}{}, apps: shares{}, fns: shares{},
+		groups:  map[string]*group{}, hungry: map[*group]struct{}{}, apps: shares{}, fns: shares{}, refreshes: map[imageUse]*refreshing{},
 		ledger: capacity.NewLedger(opts.Total), drained: make(chan struct{}), done: make(chan struct{}),
 	}
 }
@@ -166,6 +172,7 @@ func (p *Pool) acquire(ctx context.Context, spec *Spec) (lease *Lease, frozen bo
 	if inst := g.popIdle(); inst != nil {
 		frozen = inst.state == Frozen
 		p.takeLocked(inst)
+		p.refreshLocked(g, inst.stateSince)
 		p.mu.Unlock()
 		return p.lease(inst), frozen, nil
 	}
@@ -266,6 +273,8 @@ func (p *Pool) putBackLocked(inst *Instance) {
 		p.endLocked(inst, "its process ended")
 	case inst.drained:
 		p.endLocked(inst, drainReason)
+	case inst.outdated():
+		p.endLocked(inst, outdatedReason)
 	case p.closed:
 		p.endLocked(inst, "the server shuts down")
 	case inst.worn():

@@ -40,11 +40,37 @@ type remembered struct {
 // maxSpecs bounds what is remembered. All is forgotten when it is reached.
 const maxSpecs = 10_000
 
-// specOf returns what a call's instance is launched from.
+// specOf returns what a call's instance is launched from. A registry token changes
+// nothing but who pulls the image, so that it does not tell specs apart.
 func (r *Runner) specOf(call *invoke.Call) *pool.Spec {
-	if len(call.Extensions) > 0 { // they may differ from call to call
-		return r.spec(call)
+	token, given := call.Extensions[invoke.ExtRegistryToken]
+	others := len(call.Extensions)
+	if given {
+		others--
 	}
+	var spec *pool.Spec
+	if others > 0 { // they may differ from call to call
+		spec = r.spec(call)
+	} else {
+		spec = r.rememberedSpec(call)
+	}
+	if token == "" {
+		return spec
+	}
+	with := *spec // what is remembered is for all calls
+	with.RegistryToken = token
+	return &with
+}
+
+// sideData are the extensions that a container can notice.
+func sideData(call *invoke.Call) map[string]string {
+	extensions := maps.Clone(call.Extensions)
+	delete(extensions, invoke.ExtRegistryToken)
+	return extensions
+}
+
+// rememberedSpec is the spec of a call without extensions of its own.
+func (r *Runner) rememberedSpec(call *invoke.Call) *pool.Spec {
 	r.specs.mu.Lock()
 	known := r.specs.ofs[call.Fn.ID]
 	r.specs.mu.Unlock()
@@ -76,7 +102,7 @@ func (r *Runner) spec(call *invoke.Call) *pool.Spec {
 		Container: driver.Spec{
 			Image: fn.Image, Tenant: fn.AppID, Env: environment(call),
 			Limits: limits, Security: r.opts.Security, Hostname: r.opts.Hostname,
-			Extensions: maps.Clone(call.Extensions),
+			Extensions: sideData(call),
 		},
 	}
 	spec.Output = r.outputOf(call)
@@ -122,7 +148,7 @@ func specKey(call *invoke.Call) string {
 	putMap(h, fn.Config)
 	putMap(h, app.Annotations)
 	putMap(h, fn.Annotations)
-	putMap(h, call.Extensions)
+	putMap(h, sideData(call))
 	return hex.EncodeToString(h.Sum(nil))
 }
 

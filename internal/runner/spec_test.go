@@ -13,6 +13,7 @@ import (
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/fake"
+	"github.com/tinefn/tine/internal/pool"
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
 )
@@ -111,6 +112,41 @@ func TestContainerIsThatOfItsOwnCall(t *testing.T) {
 	}
 	if spec := run(&changedApp, &changedFn, map[string]string{"tenant": "black"}); spec.Extensions["tenant"] != "black" {
 		t.Errorf("with other extensions: %v", spec.Extensions)
+	}
+}
+
+func TestRegistryTokenIsForTheImageAlone(t *testing.T) {
+	r := New(Options{})
+	for name, extensions := range map[string]map[string]string{"alone": {}, "with others": {"e": "1"}} {
+		app, fn := newTestCall("").App, newTestCall("").Fn // as the catalog hands them out
+		of := func(token string) *pool.Spec {
+			call := newTestCall("")
+			call.App, call.Fn, call.Extensions = app, fn, maps.Clone(extensions)
+			if token != "-" {
+				call.Extensions[invoke.ExtRegistryToken] = token
+			}
+			return r.specOf(call)
+		}
+		plain := of("-")
+		for _, token := range []string{"one", "two", ""} {
+			spec := of(token)
+			if spec.Key != plain.Key {
+				t.Errorf("%s: another key with token %q", name, token)
+			}
+			if spec.RegistryToken != token {
+				t.Errorf("%s: token %q, want %q", name, spec.RegistryToken, token)
+			}
+			if len(spec.Container.Extensions) != len(extensions) {
+				t.Errorf("%s: the container sees %v", name, spec.Container.Extensions)
+			}
+		}
+		if again := of("-"); again.RegistryToken != "" || plain.RegistryToken != "" {
+			t.Errorf("%s: another call's token stays", name)
+		}
+	}
+	call := newTestCall("")
+	if first := r.specOf(call); r.specOf(call) != first {
+		t.Error("specs of calls without extensions are not remembered")
 	}
 }
 
