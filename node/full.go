@@ -90,17 +90,21 @@ func (n *Node) openDriver(ctx context.Context) (driver.Driver, error) {
 	engine := n.opts.Driver
 	if engine == nil {
 		c := n.config.Engine
-		var err error
-		engine, err = docker.New(ctx, docker.Options{
+		own, err := docker.New(ctx, docker.Options{
 			Host: c.Host, CertPath: c.CertPath, TLSVerify: c.TLSVerify, Logger: n.log,
 			Auth: c.Auth, ConfigDir: c.ConfigDir, LoadFile: c.LoadFile,
 			CallTimeout: c.CallTimeout, PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
 			Networks: c.Networks, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
+			MaxImageBytes: c.MaxImageBytes, ExemptImages: c.ExemptImages,
 			Observe: metrics.NewEngine(n.registry).Request,
 		})
 		if err != nil {
 			return nil, err
 		}
+		if c.MaxImageBytes > 0 {
+			metrics.RegisterImages(n.registry, own.ImageStats)
+		}
+		engine = own
 	}
 	n.stack.push("the container engine", engine.Close)
 	can := engine.Capabilities()

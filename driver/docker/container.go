@@ -87,12 +87,14 @@ func (c *engineContainer) create() error {
 	if !c.spec.Security.NoNetwork {
 		c.network = d.networks.take()
 	}
+	d.cleaner.hold(d.creation, c.spec.Image)
 	err := c.request()
 	if err == nil && !d.remember(c) {
 		err = errors.Join(errClosed, c.Remove(d.creation))
 	}
 	if err != nil {
 		d.networks.giveBack(c.network)
+		d.cleaner.release(c.spec.Image)
 	}
 	return err
 }

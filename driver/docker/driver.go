@@ -62,6 +62,14 @@ type Options struct {
 
 	LoadFile string // archive of images, as docker save writes it, to load at start; empty: none
 
+	// MaxImageBytes, if positive, is how much images may take. Beyond it, those
+	// that were not used for longest are removed, but none in use. Images in
+	// ExemptImages are not counted and never removed: names, with a tag or a
+	// digest, or identifiers.
+	MaxImageBytes int64
+	ExemptImages  []string
+	cleanOnly     func(names []string) bool // for tests, see cleaner
+
 	// Observe, if set, is told of each request to the engine, by Fn's name for
 	// it. It must return at once.
 	Observe func(api string, took time.Duration, err error)
@@ -74,13 +82,14 @@ type Driver struct {
 	log          *slog.Logger
 	capabilities driver.Capabilities
 	images       images
+	cleaner      *cleaner     // nil: off
 	auth         *credentials // nil: those of Options.ConfigDir
 	networks     networks
 	cgroups      cgroups
 	warnDisk     sync.Once
 
-	// Work that outlives its caller: pulls and sweeping end when Close begins,
-	// creation when Close has no more time.
+	// Work that outlives its caller: pulls, sweeping and cleaning end when Close
+	// begins, creation when Close has no more time.
 	background, creation             context.Context
 	cancelBackground, cancelCreation context.CancelCauseFunc
 	wg                               sync.WaitGroup
@@ -120,6 +129,10 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 			return nil, fmt.Errorf("credentials for registries: %w", err)
 		}
 	}
+	var err error
+	if d.cleaner, err = newCleaner(d); err != nil {
+		return nil, err
+	}
 	engine, err := connect(opts)
 	if err != nil {
 		return nil, err
@@ -143,6 +156,9 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 				d.log.Warn("cannot remove containers of earlier runs", slog.Any("error", err))
 			}
 		})
+	}
+	if cleaner := d.cleaner; cleaner != nil {
+		d.wg.Go(func() { cleaner.run(d.background) })
 	}
 	return d, nil
 }
@@ -237,6 +253,7 @@ func (d *Driver) forget(c *engineContainer) {
 	if _, ok := d.containers[c]; ok {
 		delete(d.containers, c)
 		d.networks.giveBack(c.network)
+		d.cleaner.release(c.spec.Image)
 	}
 }
 

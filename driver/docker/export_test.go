@@ -29,3 +29,7 @@ func FreezesByCgroup(c any) bool {
 	f := own.freezer.Load()
 	return f != nil && f.group != nil
 }
+
+// CleanOnly makes the cleaner of a driver to be made leave all images alone but
+// those whose names are meant.
+func CleanOnly(opts *Options, meant func(names []string) bool) { opts.cleanOnly = meant }

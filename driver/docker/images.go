@@ -67,6 +67,8 @@ func (d *Driver) EnsureImage(ctx context.Context, want driver.ImageRequest) (dri
 }
 
 func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
+	d.cleaner.hold(ctx, want.Name)
+	defer d.cleaner.release(want.Name)
 	image, found, err := d.inspect(ctx, want.Name)
 	if err != nil || found {
 		return image, err
@@ -74,6 +76,7 @@ func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.I
 	if err := d.pull(ctx, want.Name); err != nil {
 		return driver.Image{}, err
 	}
+	d.cleaner.wake()
 	image, found, err = d.inspect(ctx, want.Name)
 	if err == nil && !found {
 		err = &driver.PullError{Image: want.Name, Status: http.StatusNotFound, Message: "the image is not there after a successful pull"}

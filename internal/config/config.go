@@ -123,6 +123,8 @@ type Engine struct {
 	LabelTag      string
 	EnableVolumes bool
 	LoadFile      string // archive of images
+	MaxImageBytes int64  // 0: no limit
+	ExemptImages  []string
 }
 
 // Sockets is about the directories that functions put their sockets in.
