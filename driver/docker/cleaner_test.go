@@ -22,6 +22,7 @@ import (
 // imageEngine keeps images by the rules of Docker's, as far as they matter here.
 type imageEngine struct {
 	mu         sync.Mutex // guards the rest
+	version    string     // of its API
 	images     map[string]*engineImage
 	containers []string // their images
 	total      int64    // as it counts layers; 0: it fails to
@@ -101,7 +102,7 @@ func (e *imageEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer := func(body any) { _ = json.NewEncoder(w).Encode(body) }
 	switch {
 	case r.URL.Path == "/_ping":
-		w.Header().Set("Api-Version", "1.41")
+		w.Header().Set("Api-Version", e.version)
 	case path == "info":
 		answer(map[string]any{"CgroupDriver": "cgroupfs"})
 	case path == "containers/json":
@@ -118,6 +119,8 @@ func (e *imageEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(summaries(false))
 	case path == "system/df" && e.total == 0:
 		refuse(http.StatusInternalServerError, "a disk usage operation is already running")
+	case path == "system/df" && e.version >= "1.52" && r.URL.Query().Get("verbose") == "1":
+		answer(map[string]any{"ImageUsage": map[string]any{"TotalCount": len(e.images), "TotalSize": e.total, "Items": summaries(true)}})
 	case path == "system/df":
 		answer(map[string]any{"LayersSize": e.total, "Images": summaries(true)})
 	case path == "images/create":
@@ -180,7 +183,13 @@ func (e *imageEngine) fill(n int) {
 // idleCleaner makes a driver whose cleaner does nothing by itself.
 func idleCleaner(t *testing.T, opts Options) (*imageEngine, *Driver) {
 	t.Helper()
-	e := &imageEngine{images: map[string]*engineImage{}, refuse: map[string]bool{}}
+	return versionCleaner(t, "1.41", opts)
+}
+
+// versionCleaner is the same on an engine with a version of the API.
+func versionCleaner(t *testing.T, version string, opts Options) (*imageEngine, *Driver) {
+	t.Helper()
+	e := &imageEngine{version: version, images: map[string]*engineImage{}, refuse: map[string]bool{}}
 	maximum := opts.MaxImageBytes
 	opts.MaxImageBytes = 0
 	d := e.open(t, opts)
@@ -252,6 +261,26 @@ func TestCleanerStopsWhenTheRestFits(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.check(t, 1, 2, 3)
+}
+
+// Layers that images share are told in two forms.
+func TestCleanerWithEnginesOfSeveralVersions(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"1.41", "1.42", "1.44", "1.51", "1.52", "1.53", "1.56"} {
+		e, d := versionCleaner(t, version, Options{MaxImageBytes: 20})
+		e.fill(3)
+		for _, image := range e.images {
+			image.Shared = 8
+		}
+		e.total = 14
+		if err := d.cleaner.clean(t.Context()); err != nil {
+			t.Errorf("%s: %v", version, err)
+		}
+		e.check(t, 1, 2, 3)
+		if got, want := d.ImageStats(), (ImageStats{Idle: 3, IdleBytes: 14, MaxBytes: 20}); got != want {
+			t.Errorf("%s: %+v", version, got)
+		}
+	}
 }
 
 func TestImagesAreSummedUpOnlyIfTheEngineKeepsFailing(t *testing.T) {
@@ -329,7 +358,7 @@ func TestCleanerLeavesAnEngineAloneThatDoesNotAnswer(t *testing.T) {
 
 func TestCleanerLooksAtTheStartAndAfterEachPull(t *testing.T) {
 	t.Parallel()
-	e := &imageEngine{images: map[string]*engineImage{}}
+	e := &imageEngine{version: "1.41", images: map[string]*engineImage{}}
 	e.fill(2)
 	d := e.open(t, Options{MaxImageBytes: 15})
 	await := func(want int) {

@@ -173,10 +173,17 @@ func randomInstance() string {
 func (d *Driver) probe(ctx context.Context) (driver.Capabilities, error) {
 	callCtx, cancel := d.deadline(ctx)
 	defer cancel()
-	if _, err := d.engine.Ping(callCtx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
+	ping, err := d.engine.Ping(callCtx, client.PingOptions{NegotiateAPIVersion: true})
+	if err := d.checkVersion(ping.APIVersion); err != nil {
+		return driver.Capabilities{}, err
+	}
+	if err != nil {
 		return driver.Capabilities{}, d.explain(callCtx, ctx, err)
 	}
 	info, err := d.engine.Info(callCtx, client.InfoOptions{})
+	if refused := d.explainRefusal(ping.APIVersion, err); refused != nil {
+		return driver.Capabilities{}, refused
+	}
 	if err != nil {
 		return driver.Capabilities{}, d.explain(callCtx, ctx, err)
 	}
