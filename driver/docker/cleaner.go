@@ -88,6 +88,13 @@ func (c *cleaner) release(image string) {
 	}
 }
 
+// touch takes note that an image was asked for. Its name may be one that the
+// cleaner does not know it by: the beginning of its identifier.
+func (c *cleaner) touch(ctx context.Context, id string) {
+	c.hold(ctx, id)
+	c.release(id)
+}
+
 // wake makes the cleaner look at once. It is for whoever has pulled an image.
 func (c *cleaner) wake() {
 	if c == nil {

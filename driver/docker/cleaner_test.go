@@ -58,6 +58,9 @@ func (e *imageEngine) find(name string) (id string, found bool) {
 		return name, true
 	}
 	for id, image := range e.images {
+		if shortID := strings.TrimSuffix(name, ":latest"); strings.HasPrefix(id, "sha256:"+shortID) {
+			return id, true
+		}
 		if slices.Contains(image.Tags, name) {
 			return id, true
 		}
@@ -168,7 +171,9 @@ func (e *imageEngine) left() []string {
 	return slices.Sorted(maps.Keys(e.images))
 }
 
-func imageID(n int) string { return fmt.Sprintf("sha256:%064d", n) }
+func imageID(n int) string { return fmt.Sprintf("sha256:%d%063d", n, 0) }
+
+func shortID(n int) string { return strings.TrimPrefix(imageID(n), "sha256:")[:20] }
 
 // fill makes images of ten bytes each, the older ones first.
 func (e *imageEngine) fill(n int) {
@@ -215,9 +220,13 @@ func (e *imageEngine) check(t *testing.T, want ...int) {
 func TestCleanerKeepsWhatIsInUse(t *testing.T) {
 	t.Parallel()
 	e, d := idleCleaner(t, Options{MaxImageBytes: 1, ExemptImages: []string{"i2"}})
-	e.fill(6)
+	e.fill(7)
 	e.containers = []string{imageID(1)}
 	if _, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: "i3"}); err != nil {
+		t.Fatal(err)
+	}
+	// By the beginning of its identifier, which is no name that is listed.
+	if _, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: shortID(5)}); err != nil {
 		t.Fatal(err)
 	}
 	c, err := d.Create(t.Context(), &driver.Spec{ID: "c", Image: "i4"})
@@ -227,11 +236,11 @@ func TestCleanerKeepsWhatIsInUse(t *testing.T) {
 	if err := d.cleaner.clean(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	e.check(t, 1, 2, 3, 4)
+	e.check(t, 1, 2, 3, 4, 5)
 	if gap := e.removals[1].Sub(e.removals[0]); gap < imageRemovePause-20*time.Millisecond {
 		t.Errorf("two removals within %v", gap)
 	}
-	want := ImageStats{Busy: 3, BusyBytes: 30, MaxBytes: 1}
+	want := ImageStats{Busy: 4, BusyBytes: 40, MaxBytes: 1}
 	if got := d.ImageStats(); got != want {
 		t.Errorf("%+v", got)
 	}

@@ -98,6 +98,7 @@ func (d *Driver) inspect(ctx context.Context, name string) (image driver.Image, 
 	if info.Config != nil && len(info.Config.Volumes) > 0 && !d.opts.EnableVolumes {
 		return driver.Image{}, true, fmt.Errorf("image %s: %w", name, driver.ErrImageVolume)
 	}
+	d.cleaner.touch(ctx, info.ID)
 	return driver.Image{ID: info.ID}, true, nil
 }
 
