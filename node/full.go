@@ -120,6 +120,7 @@ func (n *Node) openDriver(ctx context.Context, size *capacity.Sizing) (driver.Dr
 			StateDir: c.StateDir, AccessTTL: cmp.Or(c.AccessTTL, -1), MaxStarts: c.MaxStarts,
 			CallTimeout: c.CallTimeout, PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
 			Networks: c.Networks, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
+			MaxImageBytes: c.MaxImageBytes, ExemptImages: c.ExemptImages,
 			PullRetries: c.PullRetries, Prefork: pool,
 			Observe: seen.Request, Retried: seen.Retried,
 		})
@@ -127,6 +128,9 @@ func (n *Node) openDriver(ctx context.Context, size *capacity.Sizing) (driver.Dr
 			return nil, err
 		}
 		metrics.RegisterPreforkLevels(n.registry, made.PreforkLevels)
+		if c.MaxImageBytes > 0 {
+			metrics.RegisterImages(n.registry, made.ImageStats)
+		}
 		engine = made
 	}
 	n.stack.push("the container engine", engine.Close)

@@ -87,6 +87,7 @@ func (d *Driver) Create(ctx context.Context, spec *driver.Spec) (driver.Containe
 // create makes the container, or leaves nothing.
 func (c *engineContainer) create() error {
 	d := c.driver
+	d.cleaner.hold(d.creation, imageOf(c.spec))
 	c.connection = d.connect(c)
 	began := time.Now()
 	err := c.request()
@@ -101,6 +102,7 @@ func (c *engineContainer) create() error {
 	}
 	if err != nil {
 		d.disconnect(c.connection)
+		d.cleaner.release(imageOf(c.spec))
 	}
 	return err
 }

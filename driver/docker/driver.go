@@ -86,6 +86,14 @@ type Options struct {
 
 	LoadFile string // archive of images, as docker save writes it, to load at start; empty: none
 
+	// MaxImageBytes, if positive, is how much images may take. Beyond it, those
+	// that were not used for longest are removed, but none in use. Images in
+	// ExemptImages are not counted and never removed: names, with a tag or a
+	// digest, or identifiers.
+	MaxImageBytes int64
+	ExemptImages  []string
+	cleanOnly     func(names []string) bool // for tests, see cleaner
+
 	// Observe, if set, is told of each request to the engine, by Fn's name for
 	// it. It must return at once.
 	Observe func(api string, took time.Duration, err error)
@@ -103,6 +111,7 @@ type Driver struct {
 	images       images
 	access       access
 	private      *privateRecord
+	cleaner      *cleaner     // nil: off
 	auth         *credentials // nil: those of Options.ConfigDir
 	networks     networks
 	prefork      *prefork.Pool // nil: none
@@ -112,8 +121,8 @@ type Driver struct {
 	linux        bool   // the engine runs on it
 	warnDisk     sync.Once
 
-	// Work that outlives its caller: pulls and sweeping end when Close begins,
-	// creation when Close has no more time.
+	// Work that outlives its caller: pulls, sweeping and cleaning end when Close
+	// begins, creation when Close has no more time.
 	background, creation             context.Context
 	cancelBackground, cancelCreation context.CancelCauseFunc
 	wg                               sync.WaitGroup
@@ -176,6 +185,9 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 		d.log.Error("all images that came from a registry are private: each app must show that its registry gives them to it; remove the file to end this, if no app has credentials of its own",
 			slog.Any("error", damage))
 	}
+	if d.cleaner, err = newCleaner(d); err != nil {
+		return nil, err
+	}
 	engine, err := connect(opts)
 	if err != nil {
 		return nil, err
@@ -201,6 +213,9 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 		})
 	}
 	d.startPrefork()
+	if cleaner := d.cleaner; cleaner != nil {
+		d.wg.Go(func() { cleaner.run(d.background) })
+	}
 	return d, nil
 }
 
@@ -214,10 +229,17 @@ func randomInstance() string {
 func (d *Driver) probe(ctx context.Context) (driver.Capabilities, error) {
 	callCtx, cancel := d.deadline(ctx)
 	defer cancel()
-	if _, err := d.engine.Ping(callCtx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
+	ping, err := d.engine.Ping(callCtx, client.PingOptions{NegotiateAPIVersion: true})
+	if err := d.checkVersion(ping.APIVersion); err != nil {
+		return driver.Capabilities{}, err
+	}
+	if err != nil {
 		return driver.Capabilities{}, d.explain(callCtx, ctx, err)
 	}
 	info, err := d.engine.Info(callCtx, client.InfoOptions{})
+	if refused := d.explainRefusal(ping.APIVersion, err); refused != nil {
+		return driver.Capabilities{}, refused
+	}
 	if err != nil {
 		return driver.Capabilities{}, d.explain(callCtx, ctx, err)
 	}
@@ -301,6 +323,7 @@ func (d *Driver) forget(c *engineContainer) {
 	if _, ok := d.containers[c]; ok {
 		delete(d.containers, c)
 		d.disconnect(c.takeConnectionLocked())
+		d.cleaner.release(imageOf(c.spec))
 	}
 }
 

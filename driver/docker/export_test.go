@@ -40,3 +40,7 @@ func RecordRepository(t *testing.T, d *Driver, name string) {
 		t.Fatal(err)
 	}
 }
+
+// CleanOnly makes the cleaner of a driver to be made leave all images alone but
+// those whose names are meant.
+func CleanOnly(opts *Options, meant func(names []string) bool) { opts.cleanOnly = meant }

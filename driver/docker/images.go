@@ -62,6 +62,8 @@ func (d *Driver) EnsureImage(ctx context.Context, want driver.ImageRequest) (dri
 }
 
 func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
+	d.cleaner.hold(ctx, want.Name)
+	defer d.cleaner.release(want.Name)
 	found, err := d.lookUp(ctx, want.Name)
 	switch {
 	case err != nil:
@@ -102,6 +104,7 @@ func (d *Driver) fetch(ctx context.Context, want driver.ImageRequest) (*localIma
 	if err := d.pull(ctx, want.Name, named, who); err != nil {
 		return nil, err
 	}
+	d.cleaner.wake()
 	found, err := d.lookUp(ctx, want.Name)
 	switch {
 	case err != nil:
@@ -131,5 +134,6 @@ func (d *Driver) lookUp(ctx context.Context, name string) (*localImage, error) {
 	if err != nil {
 		return nil, failure(callCtx, "look for image "+name, err)
 	}
+	d.cleaner.touch(ctx, info.ID)
 	return newLocalImage(info.InspectResponse), nil
 }

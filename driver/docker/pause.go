@@ -131,6 +131,7 @@ type placeholderImage struct {
 
 	mu    sync.Mutex // held while it is being looked for, so that nobody does so twice
 	known string     // what it is called; empty: not there yet, as far as is known
+	held  bool       // the cleaner leaves it alone
 }
 
 // ensure returns the name of the image.
@@ -140,22 +141,38 @@ func (p *placeholderImage) ensure(ctx context.Context) (string, error) {
 	if p.known != "" {
 		return p.known, nil
 	}
-	if p.request != "" {
-		if _, err := p.driver.EnsureImage(ctx, driver.ImageRequest{Name: p.request}); err != nil {
-			return "", err
-		}
-		p.known = p.request
-		return p.known, nil
-	}
-	image, tag, err := pauseImage(p.driver.architecture)
+	found, err := p.find(ctx)
 	if err != nil {
 		return "", err
 	}
+	p.known = found
+	return found, nil
+}
+
+func (p *placeholderImage) find(ctx context.Context) (string, error) {
+	d := p.driver
+	if p.request != "" {
+		p.hold(ctx, p.request)
+		_, err := d.EnsureImage(ctx, driver.ImageRequest{Name: p.request})
+		return p.request, err
+	}
+	image, tag, err := pauseImage(d.architecture)
+	if err != nil {
+		return "", err
+	}
+	p.hold(ctx, tag.String())
 	if err := p.load(ctx, image, tag); err != nil {
 		return "", fmt.Errorf("load the image of placeholders, %s: %w", tag, err)
 	}
-	p.known = tag.String()
-	return p.known, nil
+	return tag.String(), nil
+}
+
+// hold keeps the image from being cleaned up as long as the driver lives.
+func (p *placeholderImage) hold(ctx context.Context, name string) {
+	if !p.held {
+		p.held = true
+		p.driver.cleaner.hold(ctx, name)
+	}
 }
 
 // load gives the built-in image to an engine that does not have it.

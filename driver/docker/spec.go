@@ -33,7 +33,7 @@ const (
 // createOptions translates a spec.
 func (d *Driver) createOptions(ctx context.Context, spec *driver.Spec, mode container.NetworkMode) (client.ContainerCreateOptions, error) {
 	config := &container.Config{
-		Image:        cmp.Or(spec.ImageID, spec.Image),
+		Image:        imageOf(spec),
 		Env:          spec.Env,
 		Cmd:          spec.Command,
 		Labels:       d.labels(spec),
@@ -152,3 +152,7 @@ func (d *Driver) socketSource(ctx context.Context, dir string) (string, error) {
 	}
 	return path.Join(found.Volume.Mountpoint, rest), nil
 }
+
+// imageOf is what a container is made from: the image that the name meant when it
+// was looked for, if that is known.
+func imageOf(spec *driver.Spec) string { return cmp.Or(spec.ImageID, spec.Image) }

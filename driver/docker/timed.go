@@ -95,6 +95,24 @@ func (t *timed) DistributionInspect(ctx context.Context, image string, options c
 	})
 }
 
+func (t *timed) ImageList(ctx context.Context, options client.ImageListOptions) (client.ImageListResult, error) {
+	return measure(t, "docker_list_images", func() (client.ImageListResult, error) {
+		return t.Client.ImageList(ctx, options)
+	})
+}
+
+func (t *timed) ImageRemove(ctx context.Context, image string, options client.ImageRemoveOptions) (client.ImageRemoveResult, error) {
+	return measure(t, "docker_remove_image", func() (client.ImageRemoveResult, error) {
+		return t.Client.ImageRemove(ctx, image, options)
+	})
+}
+
+func (t *timed) DiskUsage(ctx context.Context, options client.DiskUsageOptions) (client.DiskUsageResult, error) {
+	return measure(t, "docker_disk_usage", func() (client.DiskUsageResult, error) {
+		return t.Client.DiskUsage(ctx, options)
+	})
+}
+
 func (t *timed) Info(ctx context.Context, options client.InfoOptions) (client.SystemInfoResult, error) {
 	return measure(t, "docker_info", func() (client.SystemInfoResult, error) { return t.Client.Info(ctx, options) })
 }

@@ -130,6 +130,8 @@ type Engine struct {
 	LoadFile      string // archive of images
 	MaxStarts     int    // of containers at one time
 	Prefork       Prefork
+	MaxImageBytes int64 // 0: no limit
+	ExemptImages  []string
 }
 
 // Prefork is about the pool of network namespaces that are made beforehand.

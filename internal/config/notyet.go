@@ -14,8 +14,6 @@ var notYet = map[string]string{
 	"FN_PROCESS_COLLECTOR_LIST":     "other processes are not watched",
 	"FN_HOT_POLL_MSECS":             "nothing is polled",
 	"FN_HOT_LAUNCHER_TIMEOUT_MSECS": "there are no launchers to time out",
-	"FN_IMAGE_CLEAN_MAX_SIZE":       "images are not cleaned up yet",
-	"FN_IMAGE_CLEAN_EXEMPT_TAGS":    "images are not cleaned up yet",
 	"FN_IOFS_TMPFS":                 "socket directories are plain directories",
 	"FN_IOFS_OPTS":                  "socket directories are plain directories",
 	"FN_LOCAL_DEBUG":                "it is for the fn command",

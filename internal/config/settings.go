@@ -319,4 +319,14 @@ var engineSettings = []Setting{
 		"FN_IMAGE_ENABLE_VOLUME", groupEngine, formBool, "false",
 		"Allow images that declare volumes.", boolean(func(c *Config, b bool) { c.Engine.EnableVolumes = b }),
 	},
+	{
+		"FN_IMAGE_CLEAN_MAX_SIZE", groupEngine, formBytes, "0",
+		"What the engine's images may take together. Beyond it, those that were not used for longest are removed, but none that a container or a launch needs; 0 is no limit.",
+		whole(func(c *Config, n int64) { c.Engine.MaxImageBytes = n }),
+	},
+	{
+		"FN_IMAGE_CLEAN_EXEMPT_TAGS", groupEngine, "list of images, separated by spaces or commas", "",
+		"Images that are not counted and never removed, each with a tag (`latest` if there is none) or a digest, or by its identifier. Default: none.",
+		list(func(c *Config) *[]string { return &c.Engine.ExemptImages }),
+	},
 }
