@@ -90,17 +90,19 @@ func (n *Node) openDriver(ctx context.Context) (driver.Driver, error) {
 	engine := n.opts.Driver
 	if engine == nil {
 		c := n.config.Engine
-		var err error
-		engine, err = docker.New(ctx, docker.Options{
+		made, err := docker.New(ctx, docker.Options{
 			Host: c.Host, CertPath: c.CertPath, TLSVerify: c.TLSVerify, Logger: n.log,
 			Auth: c.Auth, ConfigDir: c.ConfigDir, LoadFile: c.LoadFile,
 			CallTimeout: c.CallTimeout, PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
-			Networks: c.Networks, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
+			Networks: c.Networks, StateDir: c.StateDir, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
 			Observe: metrics.NewEngine(n.registry).Request,
 		})
 		if err != nil {
 			return nil, err
 		}
+		engine = made
+		metrics.RegisterInstanceID(n.registry, made.InstanceID())
+		n.log.Info("instance of this server", slog.String("tine.instance", made.InstanceID()))
 	}
 	n.stack.push("the container engine", engine.Close)
 	can := engine.Capabilities()

@@ -15,8 +15,11 @@ import (
 	"github.com/tinefn/tine/driver"
 )
 
-// Labels of containers. Source: Fn's operators filter by these names.
+// Labels of containers.
 const (
+	ownerLabel = "tine.instance" // the identity of the driver that made it
+
+	// With a LabelTag. Source: Fn's operators filter by these names.
 	tagLabel      = "fn-agent-classifier"
 	instanceLabel = "fn-agent-instance"
 )
@@ -32,7 +35,7 @@ func (d *Driver) createOptions(ctx context.Context, spec *driver.Spec, networkNa
 		Image:        spec.Image,
 		Env:          spec.Env,
 		Cmd:          spec.Command,
-		Labels:       d.labels(spec),
+		Labels:       d.labels(spec.Labels),
 		AttachStdout: spec.Stdout != nil,
 		AttachStderr: spec.Stderr != nil,
 	}
@@ -71,12 +74,16 @@ func (d *Driver) createOptions(ctx context.Context, spec *driver.Spec, networkNa
 	return client.ContainerCreateOptions{Name: spec.ID, Config: config, HostConfig: host}, nil
 }
 
-func (d *Driver) labels(spec *driver.Spec) map[string]string {
+// labels adds to the labels of one container what tells whose it is. Every
+// container that the driver makes must have them, or nobody removes it when
+// this process ends without doing so.
+func (d *Driver) labels(own map[string]string) map[string]string {
 	labels := map[string]string{}
-	maps.Copy(labels, spec.Labels)
+	maps.Copy(labels, own)
+	labels[ownerLabel] = d.instance
 	if d.opts.LabelTag != "" {
 		labels[tagLabel] = d.opts.LabelTag
-		labels[instanceLabel] = d.opts.LabelInstance
+		labels[instanceLabel] = d.instance
 	}
 	return labels
 }

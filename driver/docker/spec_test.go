@@ -22,15 +22,15 @@ func TestSpecTranslation(t *testing.T) {
 			spec: driver.Spec{ID: "c", Image: "i"},
 			want: client.ContainerCreateOptions{
 				Name:       "c",
-				Config:     &container.Config{Image: "i", Labels: map[string]string{}},
+				Config:     &container.Config{Image: "i", Labels: map[string]string{"tine.instance": "one"}},
 				HostConfig: &container.HostConfig{LogConfig: container.LogConfig{Type: "none"}, NetworkMode: "default"},
 			},
 		},
 		"all of it": {
-			opts:    Options{LabelTag: "tag", LabelInstance: "one"},
+			opts:    Options{LabelTag: "tag"},
 			network: "net1",
 			spec: driver.Spec{
-				ID: "c", Image: "i", Env: []string{"A=1"}, Command: []string{"x", "y"}, Labels: map[string]string{"l": "v"},
+				ID: "c", Image: "i", Env: []string{"A=1"}, Command: []string{"x", "y"}, Labels: map[string]string{"l": "v", "tine.instance": "a lie"},
 				SocketDir: "/sockets/c", Hostname: "host",
 				Limits: driver.Limits{
 					MemoryBytes: 128 << 20, MilliCPU: 1500, Processes: 50, DiskMiB: 10, TmpMiB: 5, TmpInodes: 6,
@@ -42,7 +42,7 @@ func TestSpecTranslation(t *testing.T) {
 				Name: "c",
 				Config: &container.Config{
 					Image: "i", Env: []string{"A=1"}, Cmd: []string{"x", "y"}, User: "1000:1000", Hostname: "host",
-					Labels: map[string]string{"l": "v", "fn-agent-classifier": "tag", "fn-agent-instance": "one"},
+					Labels: map[string]string{"l": "v", "tine.instance": "one", "fn-agent-classifier": "tag", "fn-agent-instance": "one"},
 				},
 				HostConfig: &container.HostConfig{
 					LogConfig:   container.LogConfig{Type: "none"},
@@ -67,7 +67,7 @@ func TestSpecTranslation(t *testing.T) {
 			spec:    driver.Spec{ID: "c", Security: driver.Security{NoNetwork: true}, Limits: driver.Limits{MemoryBytes: 1, TmpInodes: 5}},
 			want: client.ContainerCreateOptions{
 				Name:   "c",
-				Config: &container.Config{Labels: map[string]string{}},
+				Config: &container.Config{Labels: map[string]string{"tine.instance": "one"}},
 				HostConfig: &container.HostConfig{
 					LogConfig: container.LogConfig{Type: "none"}, NetworkMode: "none",
 					Resources: container.Resources{Memory: 6 << 20, MemorySwap: 6 << 20},
@@ -79,14 +79,14 @@ func TestSpecTranslation(t *testing.T) {
 			spec:    driver.Spec{ID: "c", Hostname: "host"},
 			want: client.ContainerCreateOptions{
 				Name:       "c",
-				Config:     &container.Config{Labels: map[string]string{}},
+				Config:     &container.Config{Labels: map[string]string{"tine.instance": "one"}},
 				HostConfig: &container.HostConfig{LogConfig: container.LogConfig{Type: "none"}, NetworkMode: "host"},
 			},
 		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			d := &Driver{opts: tt.opts}
+			d := &Driver{opts: tt.opts, instance: "one"}
 			got, err := d.createOptions(t.Context(), &tt.spec, tt.network)
 			if err != nil {
 				t.Fatal(err)

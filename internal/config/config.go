@@ -120,6 +120,7 @@ type Engine struct {
 	Failures      int           // requests in a row without an answer that open the circuit
 	MaxPause      time.Duration // until it is tried again
 	Networks      []string
+	StateDir      string // what the server knows for its next start
 	LabelTag      string
 	EnableVolumes bool
 	LoadFile      string // archive of images

@@ -45,7 +45,7 @@ func TestDefaults(t *testing.T) {
 			ResponseHoldBytes: 8 << 20, MaxDetachedBytes: 8 << 20, LogOutput: true, MaxLogBytes: 1 << 20,
 			Processes: 50, OpenFiles: 350, LockedMemoryBytes: 65536, PendingSignals: 5000, MessageQueueBytes: 819200,
 		},
-		Engine: Engine{Driver: "auto", Host: "unix:///var/run/docker.sock", ConfigDir: "/root/.docker", CallTimeout: 30 * time.Second, Failures: 3, MaxPause: 30 * time.Second},
+		Engine: Engine{Driver: "auto", Host: "unix:///var/run/docker.sock", ConfigDir: "/root/.docker", StateDir: "/srv/tine/data", CallTimeout: 30 * time.Second, Failures: 3, MaxPause: 30 * time.Second},
 	}
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

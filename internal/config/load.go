@@ -25,7 +25,9 @@ func Load(environ []string, readFile func(name string) ([]byte, error), dir stri
 	if home := env["HOME"]; home != "" {
 		c.Engine.ConfigDir = filepath.Join(home, ".docker")
 	}
-	c.Store.URL = SecretURL("sqlite3://" + filepath.Join(dir, "data", "fn.db"))
+	data := filepath.Join(dir, "data")
+	c.Store.URL = SecretURL("sqlite3://" + filepath.Join(data, "fn.db"))
+	c.Engine.StateDir = data
 	var warnings []string
 	var errs []error
 	for _, s := range settings {

@@ -287,8 +287,12 @@ var engineSettings = []Setting{
 		"Networks to spread containers over. Default: the engine's own.", list(func(c *Config) *[]string { return &c.Engine.Networks }),
 	},
 	{
+		"FN_STATE_DIR", groupEngine, "path", "",
+		"Where the server keeps what its next start has to know: which containers are those of a server that crashed. Servers that use the same engine may share it. Default: data below the working directory.", text(func(c *Config) *string { return &c.Engine.StateDir }),
+	},
+	{
 		"FN_CONTAINER_LABEL_TAG", groupEngine, "text", "",
-		"Marks this node's containers, so that those which a crash left behind are removed at the next start. Use one tag per node.", text(func(c *Config) *string { return &c.Engine.LabelTag }),
+		"Marks this node's containers with Fn's labels. All others with the tag are removed at the next start, also without FN_STATE_DIR. Use one tag per node. Default: none.", text(func(c *Config) *string { return &c.Engine.LabelTag }),
 	},
 	{
 		"FN_IMAGE_ENABLE_VOLUME", groupEngine, formBool, "false",
