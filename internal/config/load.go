@@ -72,11 +72,8 @@ func lookUp(env map[string]string, readFile func(string) ([]byte, error), name s
 
 // complaint says what is wrong with a setting and what would be right.
 func (s Setting) complaint(value string, err error) string {
-	switch s.Name {
-	case "FN_DB_URL":
-		value = SecretURL(value).String()
-	case "FN_DOCKER_AUTH":
-		value = "[hidden]"
+	if masked, ok := errors.AsType[maskedError](err); ok {
+		value = masked.shown
 	}
 	text := fmt.Sprintf("%s=%q: %v; expected %s", s.Name, value, err, s.Form)
 	if s.Default != "" {

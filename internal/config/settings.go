@@ -38,7 +38,7 @@ var nodeSettings = []Setting{
 	},
 	{
 		"FN_DB_URL", groupNode, "sqlite3://<path>", "",
-		"Where definitions are kept. Default: data/fn.db below the working directory.", databaseURL,
+		"Where definitions are kept. Default: data/fn.db below the working directory.", secret(databaseURL, maskURL),
 	},
 	{
 		"FN_DS_DB_PING_MAX_RETRIES", groupNode, "whole number from 0", "10",
@@ -272,7 +272,7 @@ var engineSettings = []Setting{
 	},
 	{
 		"FN_DOCKER_AUTH", groupEngine, "the JSON of a Docker config.json", "",
-		"Credentials for the registries that images are pulled from. Default: those of the config.json in DOCKER_CONFIG, which is read anew for each pull.", dockerAuth,
+		"Credentials for the registries that images are pulled from. Default: those of the config.json in DOCKER_CONFIG, which is read anew for each pull.", secret(dockerAuth, maskAll),
 	},
 	{
 		"DOCKER_CONFIG", groupEngine, "path", "",
