@@ -179,7 +179,7 @@ func (s *server) resources(t *testing.T) resources {
 // eventually polls, as the engine and the kernel tell nobody when they are done.
 func eventually(t *testing.T, limit time.Duration, holds func() bool, otherwise func() string) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !holds(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal(otherwise())
 		}
