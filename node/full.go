@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/tinefn/tine/driver"
@@ -95,6 +96,7 @@ func (n *Node) openDriver(ctx context.Context) (driver.Driver, error) {
 			Auth: c.Auth, ConfigDir: c.ConfigDir, LoadFile: c.LoadFile,
 			CallTimeout: c.CallTimeout, PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
 			Networks: c.Networks, StateDir: c.StateDir, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
+			Runtime: c.Runtime, Runtimes: c.Runtimes,
 			Observe: metrics.NewEngine(n.registry).Request,
 		})
 		if err != nil {
@@ -149,6 +151,15 @@ func (n *Node) buildPool(engine driver.Driver) (*pool.Pool, error) {
 	return instances, nil
 }
 
+// runtimes are those that functions may ask for.
+func (n *Node) runtimes() []string {
+	allowed := slices.Clone(n.config.Engine.Runtimes)
+	if own := n.config.Engine.Runtime; own != "" && !slices.Contains(allowed, own) {
+		allowed = append(allowed, own)
+	}
+	return allowed
+}
+
 // buildRunner makes the local invoker, which stops after its pool.
 func (n *Node) buildRunner(instances *pool.Pool) (*runner.Runner, error) {
 	hostname, err := os.Hostname()
@@ -160,6 +171,7 @@ func (n *Node) buildRunner(instances *pool.Pool) (*runner.Runner, error) {
 	n.stack.push("syslog", func(context.Context) error { lines.Close(); return nil })
 	local := runner.New(runner.Options{
 		Pool: instances, Logger: n.log, Hostname: hostname, Scale: model.Scale(c.Scale),
+		Runtimes: n.runtimes(),
 		Observer: metrics.NewCalls(n.registry), LogOutput: c.LogOutput, MaxLogBytes: c.MaxLogBytes, Syslog: lines,
 		Limits: driver.Limits{
 			Processes: c.Processes, DiskMiB: c.DiskMiB, OpenFiles: c.OpenFiles, LockedMemoryBytes: c.LockedMemoryBytes,

@@ -62,6 +62,12 @@ type Options struct {
 	// What others of the group made is removed, see Sweep.
 	LabelTag string
 
+	// Runtime is the OCI runtime of containers whose spec names none; empty: the
+	// engine's default. New fails if the engine does not know it, and warns of
+	// those of Runtimes, which specs will name.
+	Runtime  string
+	Runtimes []string
+
 	EnableVolumes bool // allow images that declare volumes
 
 	LoadFile string // archive of images, as docker save writes it, to load at start; empty: none
@@ -169,6 +175,9 @@ func (d *Driver) probe(ctx context.Context) (driver.Capabilities, error) {
 	}
 	for _, warning := range info.Info.Warnings {
 		d.log.Info("container engine warns", slog.String("warning", warning))
+	}
+	if err := d.checkRuntimes(info.Info); err != nil {
+		return driver.Capabilities{}, err
 	}
 	return driver.Capabilities{
 		Name: "docker", Version: info.Info.ServerVersion, Pull: true,

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -42,6 +43,7 @@ func (d *Driver) createOptions(ctx context.Context, spec *driver.Spec, networkNa
 	host := &container.HostConfig{
 		LogConfig:      container.LogConfig{Type: "none"},
 		NetworkMode:    networkMode(spec, networkName),
+		Runtime:        cmp.Or(spec.Runtime, d.opts.Runtime),
 		ReadonlyRootfs: spec.Security.ReadOnlyRoot,
 		Resources:      resources(spec.Limits),
 	}

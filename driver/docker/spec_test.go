@@ -27,11 +27,11 @@ func TestSpecTranslation(t *testing.T) {
 			},
 		},
 		"all of it": {
-			opts:    Options{LabelTag: "tag"},
+			opts:    Options{LabelTag: "tag", Runtime: "runc"},
 			network: "net1",
 			spec: driver.Spec{
 				ID: "c", Image: "i", Env: []string{"A=1"}, Command: []string{"x", "y"}, Labels: map[string]string{"l": "v", "tine.instance": "a lie"},
-				SocketDir: "/sockets/c", Hostname: "host",
+				SocketDir: "/sockets/c", Hostname: "host", Runtime: "crun",
 				Limits: driver.Limits{
 					MemoryBytes: 128 << 20, MilliCPU: 1500, Processes: 50, DiskMiB: 10, TmpMiB: 5, TmpInodes: 6,
 					OpenFiles: 1, LockedMemoryBytes: 2, PendingSignals: 3, MessageQueueBytes: 4,
@@ -47,7 +47,7 @@ func TestSpecTranslation(t *testing.T) {
 				HostConfig: &container.HostConfig{
 					LogConfig:   container.LogConfig{Type: "none"},
 					NetworkMode: "net1", ReadonlyRootfs: true, CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges"},
-					Init: new(true), Tmpfs: map[string]string{"/tmp": "mode=1777,size=5m,nr_inodes=6"},
+					Init: new(true), Runtime: "crun", Tmpfs: map[string]string{"/tmp": "mode=1777,size=5m,nr_inodes=6"},
 					StorageOpt: map[string]string{"size": "10M"},
 					Mounts:     []mount.Mount{{Type: mount.TypeBind, Source: "/sockets/c", Target: "/tmp/iofs"}},
 					Resources: container.Resources{

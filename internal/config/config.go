@@ -122,6 +122,8 @@ type Engine struct {
 	Networks      []string
 	StateDir      string // what the server knows for its next start
 	LabelTag      string
+	Runtime       string   // OCI runtime of all containers; empty: the engine's
+	Runtimes      []string // that functions may ask for
 	EnableVolumes bool
 	LoadFile      string // archive of images
 }

@@ -295,6 +295,14 @@ var engineSettings = []Setting{
 		"Marks this node's containers with Fn's labels. All others with the tag are removed at the next start, also without FN_STATE_DIR. Use one tag per node. Default: none.", text(func(c *Config) *string { return &c.Engine.LabelTag }),
 	},
 	{
+		"FN_CONTAINER_RUNTIME", groupEngine, "name", "",
+		"OCI runtime of containers whose functions ask for no other, such as `crun`, `runsc` or `kata`, by the engine's name for it. Default: the engine's own.", text(func(c *Config) *string { return &c.Engine.Runtime }),
+	},
+	{
+		"FN_CONTAINER_RUNTIMES_ALLOWED", groupEngine, "list of names, separated by spaces or commas", "",
+		"Runtimes that functions may ask for with the annotation `tine/runtime`, besides FN_CONTAINER_RUNTIME. Default: no other.", list(func(c *Config) *[]string { return &c.Engine.Runtimes }),
+	},
+	{
 		"FN_IMAGE_ENABLE_VOLUME", groupEngine, formBool, "false",
 		"Allow images that declare volumes.", boolean(func(c *Config, b bool) { c.Engine.EnableVolumes = b }),
 	},
