@@ -28,6 +28,10 @@ type Spec struct {
 	// gets at SocketMountPath, writable. Empty: none.
 	SocketDir string
 
+	// Runtime is the OCI runtime to use, by the engine's name for it. Empty: the
+	// default. A driver without a choice ignores it.
+	Runtime string
+
 	Limits   Limits
 	Security Security
 	Hostname string // empty: the engine's choice

@@ -64,6 +64,9 @@ func validateAnnotation(key string, value json.RawMessage) error {
 	if len(value) > MaxAnnotationValueBytes {
 		return ErrAnnotationValueTooLong
 	}
+	if err := validateRuntime(key, value); err != nil {
+		return err
+	}
 	return validateScale(key, value)
 }
 

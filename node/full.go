@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/tinefn/tine/driver"
@@ -121,7 +122,7 @@ func (n *Node) openDriver(ctx context.Context, size *capacity.Sizing) (driver.Dr
 			CallTimeout: c.CallTimeout, PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
 			Networks: c.Networks, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
 			MaxImageBytes: c.MaxImageBytes, ExemptImages: c.ExemptImages,
-			PullRetries: c.PullRetries, Prefork: pool,
+			Runtime: c.Runtime, Runtimes: c.Runtimes, PullRetries: c.PullRetries, Prefork: pool,
 			Observe: seen.Request, Retried: seen.Retried,
 		})
 		if err != nil {
@@ -132,6 +133,8 @@ func (n *Node) openDriver(ctx context.Context, size *capacity.Sizing) (driver.Dr
 			metrics.RegisterImages(n.registry, made.ImageStats)
 		}
 		engine = made
+		metrics.RegisterInstanceID(n.registry, made.InstanceID())
+		n.log.Info("instance of this server", slog.String("tine.instance", made.InstanceID()))
 	}
 	n.stack.push("the container engine", engine.Close)
 	can := engine.Capabilities()
@@ -197,6 +200,15 @@ func (n *Node) buildPool(engine driver.Driver, size capacity.Sizing) (*pool.Pool
 	return instances, nil
 }
 
+// runtimes are those that functions may ask for.
+func (n *Node) runtimes() []string {
+	allowed := slices.Clone(n.config.Engine.Runtimes)
+	if own := n.config.Engine.Runtime; own != "" && !slices.Contains(allowed, own) {
+		allowed = append(allowed, own)
+	}
+	return allowed
+}
+
 // buildRunner makes the local invoker, which stops after its pool.
 func (n *Node) buildRunner(instances *pool.Pool) (*runner.Runner, error) {
 	hostname, err := os.Hostname()
@@ -208,6 +220,7 @@ func (n *Node) buildRunner(instances *pool.Pool) (*runner.Runner, error) {
 	n.stack.push("syslog", func(context.Context) error { lines.Close(); return nil })
 	local := runner.New(runner.Options{
 		Pool: instances, Logger: n.log, Hostname: hostname, Scale: model.Scale(c.Scale),
+		Runtimes: n.runtimes(),
 		Observer: metrics.NewCalls(n.registry), LogOutput: c.LogOutput, MaxLogBytes: c.MaxLogBytes, Syslog: lines,
 		Limits: driver.Limits{
 			Processes: c.Processes, DiskMiB: c.DiskMiB, OpenFiles: c.OpenFiles, LockedMemoryBytes: c.LockedMemoryBytes,

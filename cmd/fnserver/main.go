@@ -94,7 +94,7 @@ func untilSignal(stderr io.Writer) (ctx context.Context, release func()) {
 		<-received
 		cancel()
 		again := <-received
-		fmt.Fprintf(stderr, "fnserver: ended at once by a second signal (%v); containers that are left are removed by the next start, if FN_CONTAINER_LABEL_TAG is set\n", again)
+		fmt.Fprintf(stderr, "fnserver: ended at once by a second signal (%v); containers that are left are removed by the next start with the same FN_STATE_DIR\n", again)
 		os.Exit(exitFailure)
 	}()
 	return ctx, func() { signal.Stop(received); cancel() }

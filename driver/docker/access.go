@@ -39,7 +39,7 @@ type grant struct {
 }
 
 // grant notes that the registry gave a tenant an image.
-func (a *access) grant(tenant string, who identity, named reference.Named, id string) {
+func (a *access) grant(tenant string, who puller, named reference.Named, id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.grants == nil || len(a.grants) >= maxGrants {
@@ -97,7 +97,7 @@ var errRegistrySilent = errors.New("the registry does not answer in time")
 // Errors: a *driver.PullError whose status says why the registry refuses, or is
 // another one than those of refuses if it cannot be asked; driver.ErrUnavailable;
 // context errors.
-func (d *Driver) ask(ctx context.Context, want driver.ImageRequest, named reference.Named, who identity, id string) (digest string, err error) {
+func (d *Driver) ask(ctx context.Context, want driver.ImageRequest, named reference.Named, who puller, id string) (digest string, err error) {
 	callCtx, cancel := context.WithTimeoutCause(ctx, d.opts.CallTimeout, errRegistrySilent)
 	defer cancel()
 	answer, err := d.engine.DistributionInspect(callCtx, named.String(), client.DistributionInspectOptions{EncodedRegistryAuth: who.auth})

@@ -98,7 +98,11 @@ func (c *engineContainer) create() error {
 		err = c.request()
 	}
 	if err == nil && !d.remember(c) {
-		err = errors.Join(errClosed, c.Remove(d.creation))
+		err = errClosed
+		if failed := c.Remove(d.creation); failed != nil {
+			d.mayLeave.Store(true)
+			err = errors.Join(errClosed, failed)
+		}
 	}
 	if err != nil {
 		d.disconnect(c.connection)

@@ -8,13 +8,14 @@ package docker
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/client"
@@ -52,11 +53,6 @@ type Options struct {
 	// for each pull and come before the others; what they do not name, those say.
 	AppAuthDir string
 
-	// StateDir is the directory in which the driver notes which images are private,
-	// made when it is needed. It belongs to one driver at a time. Empty: that is
-	// forgotten when the driver ends.
-	StateDir string
-
 	// AccessTTL is how long it is believed that a tenant may use a private image,
 	// default DefaultAccessTTL; negative: not at all.
 	AccessTTL time.Duration
@@ -74,11 +70,21 @@ type Options struct {
 	// default network. One Linux bridge holds about a thousand containers.
 	Networks []string
 
-	// LabelTag, if set, marks all containers as made by this group of servers
-	// and LabelInstance as made by this one of them. What other instances with
-	// the same tag left behind is removed, see Sweep.
-	LabelTag      string
-	LabelInstance string // default random
+	// StateDir is where drivers keep what they know for the next process, made when
+	// it is needed: which images are private, and which containers are whose. With
+	// it, New starts to remove the containers of drivers that had the same
+	// directory and whose process is dead, see Sweep. Several may share it.
+	StateDir string // empty: nothing is kept
+
+	// LabelTag, if set, marks all containers as made by this group of drivers.
+	// What others of the group made is removed, see Sweep.
+	LabelTag string
+
+	// Runtime is the OCI runtime of containers whose spec names none; empty: the
+	// engine's default. New fails if the engine does not know it, and warns of
+	// those of Runtimes, which specs will name.
+	Runtime  string
+	Runtimes []string
 
 	Prefork Prefork // the pool of network namespaces
 
@@ -104,22 +110,28 @@ type Options struct {
 
 // Driver implements [driver.Driver] on a Docker Engine.
 type Driver struct {
-	engine       *timed
-	opts         Options
-	log          *slog.Logger
-	capabilities driver.Capabilities
-	images       images
-	access       access
-	private      *privateRecord
-	cleaner      *cleaner     // nil: off
-	auth         *credentials // nil: those of Options.ConfigDir
-	networks     networks
-	prefork      *prefork.Pool // nil: none
-	starts       *starts
-	cgroups      cgroups
-	architecture string // of the engine's processors, as it calls them
-	linux        bool   // the engine runs on it
-	warnDisk     sync.Once
+	engine        *timed
+	opts          Options
+	log           *slog.Logger
+	capabilities  driver.Capabilities
+	images        images
+	access        access
+	private       *privateRecord
+	cleaner       *cleaner     // nil: off
+	auth          *credentials // nil: those of Options.ConfigDir
+	networks      networks
+	prefork       *prefork.Pool // nil: none
+	starts        *starts
+	cgroups       cgroups
+	architecture  string // of the engine's processors, as it calls them
+	linux         bool   // the engine runs on it
+	engineRuntime string // of containers that ask for none
+	warnDisk      sync.Once
+
+	instance string      // own.id, for labels
+	own      *identity   // whose containers are this driver's
+	dead     []*identity // of other processes, until their containers are gone
+	mayLeave atomic.Bool // a container may outlive Close
 
 	// Work that outlives its caller: pulls, sweeping and cleaning end when Close
 	// begins, creation when Close has no more time.
@@ -134,8 +146,8 @@ type Driver struct {
 
 var _ driver.Driver = (*Driver)(nil)
 
-// New connects to the engine and makes sure that it answers. With a LabelTag
-// it starts to remove leftovers in the background. Close ends the driver.
+// New connects to the engine and makes sure that it answers. With a StateDir
+// or a LabelTag it removes leftovers in the background. Close ends the driver.
 func New(ctx context.Context, opts Options) (*Driver, error) {
 	if opts.Host == "" {
 		opts.Host = DefaultHost
@@ -154,9 +166,6 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
-	}
-	if opts.LabelTag != "" && opts.LabelInstance == "" {
-		opts.LabelInstance = randomInstance()
 	}
 	if opts.Observe == nil {
 		opts.Observe = func(string, time.Duration, error) {}
@@ -205,13 +214,12 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 	}
 	d.background, d.cancelBackground = context.WithCancelCause(context.Background())
 	d.creation, d.cancelCreation = context.WithCancelCause(context.Background())
-	if opts.LabelTag != "" {
-		d.wg.Go(func() {
-			if err := d.Sweep(d.background); err != nil && d.background.Err() == nil {
-				d.log.Warn("cannot remove containers of earlier runs", slog.Any("error", err))
-			}
-		})
+	if d.own, err = newIdentity(opts.StateDir); err != nil {
+		d.log.Warn("what this server leaves on the engine, if it is killed, will not be removed at its next start; set FN_STATE_DIR to a directory that it can write",
+			slog.String("path", opts.StateDir), slog.Any("error", err))
 	}
+	d.instance = d.own.id
+	d.startSweep()
 	d.startPrefork()
 	if cleaner := d.cleaner; cleaner != nil {
 		d.wg.Go(func() { cleaner.run(d.background) })
@@ -219,11 +227,9 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 	return d, nil
 }
 
-func randomInstance() string {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // cannot fail
-	return hex.EncodeToString(id[:])
-}
+// InstanceID is what the containers of this driver carry as the label
+// tine.instance. No other driver has it, before or after.
+func (d *Driver) InstanceID() string { return d.instance }
 
 // probe asks the engine for a sign of life and for what it can do.
 func (d *Driver) probe(ctx context.Context) (driver.Capabilities, error) {
@@ -246,7 +252,10 @@ func (d *Driver) probe(ctx context.Context) (driver.Capabilities, error) {
 	for _, warning := range info.Info.Warnings {
 		d.log.Info("container engine warns", slog.String("warning", warning))
 	}
-	d.architecture, d.linux = info.Info.Architecture, info.Info.OSType == "linux"
+	d.architecture, d.linux, d.engineRuntime = info.Info.Architecture, info.Info.OSType == "linux", info.Info.DefaultRuntime
+	if err := d.checkRuntimes(info.Info); err != nil {
+		return driver.Capabilities{}, err
+	}
 	return driver.Capabilities{
 		Name: "docker", Version: info.Info.ServerVersion, Pull: true,
 		// Without control groups, as in some set-ups without root, nothing can
@@ -274,36 +283,58 @@ func (d *Driver) Close(ctx context.Context) error {
 	d.cancelCreation(errClosed)
 
 	d.mu.Lock()
-	left := make(chan *engineContainer, len(d.containers))
-	for c := range d.containers {
-		left <- c
-	}
+	left := slices.Collect(maps.Keys(d.containers))
 	d.mu.Unlock()
-	close(left)
+	err := inParallel(left, func(c *engineContainer) error { return c.Remove(ctx) })
+	if d.prefork != nil { // no container is left in what it removes
+		err = errors.Join(err, d.prefork.Close(ctx))
+	}
+	if err != nil {
+		err = fmt.Errorf("close container engine: %w", err)
+	}
+	return errors.Join(err, d.closeIdentities(err == nil && !d.mayLeave.Load()), d.engine.Close())
+}
+
+// closeIdentities gives up the locks. What may have containers left is for the
+// next start.
+func (d *Driver) closeIdentities(clean bool) error {
+	var failed []error
+	for _, i := range d.dead {
+		failed = append(failed, i.release())
+	}
+	if clean {
+		failed = append(failed, d.own.discard())
+	} else {
+		failed = append(failed, d.own.release())
+	}
+	return errors.Join(failed...)
+}
+
+// inParallel does something with all items, removeParallel of them at a time.
+func inParallel[T any](items []T, do func(T) error) error {
 	var (
-		removing sync.WaitGroup
-		errs     = make(chan error, cap(left))
+		workers sync.WaitGroup
+		next    = make(chan T, len(items))
+		errs    = make(chan error, len(items))
 	)
-	for range min(removeParallel, cap(left)) {
-		removing.Go(func() {
-			for c := range left {
-				errs <- c.Remove(ctx)
+	for _, item := range items {
+		next <- item
+	}
+	close(next)
+	for range min(removeParallel, len(items)) {
+		workers.Go(func() {
+			for item := range next {
+				errs <- do(item)
 			}
 		})
 	}
-	removing.Wait()
+	workers.Wait()
 	close(errs)
 	var failed []error
 	for err := range errs {
 		failed = append(failed, err)
 	}
-	if d.prefork != nil {
-		failed = append(failed, d.prefork.Close(ctx))
-	}
-	if err := errors.Join(failed...); err != nil {
-		return fmt.Errorf("close container engine: %w", errors.Join(err, d.engine.Close()))
-	}
-	return d.engine.Close()
+	return errors.Join(failed...)
 }
 
 // remember takes note of a container, unless the driver is closed.

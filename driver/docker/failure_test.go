@@ -285,9 +285,9 @@ func TestSweepRemovesOtherInstancesContainersOnly(t *testing.T) {
 	image.NeedEngine(t)
 	engine := engineClient(t)
 	tag := uniqueName()
-	crashed := open(t, docker.Options{LabelTag: tag, LabelInstance: "crashed"})
-	foreign := open(t, docker.Options{LabelTag: tag + "-other", LabelInstance: "crashed"})
-	own := open(t, docker.Options{LabelTag: tag, LabelInstance: "own"})
+	crashed := open(t, docker.Options{LabelTag: tag})
+	foreign := open(t, docker.Options{LabelTag: tag + "-other"})
+	own := open(t, docker.Options{LabelTag: tag})
 	defer closeNow(t, crashed)
 	defer closeNow(t, foreign)
 	defer closeNow(t, own)
@@ -310,6 +310,67 @@ func TestSweepRemovesOtherInstancesContainersOnly(t *testing.T) {
 		_, err := engine.ContainerInspect(t.Context(), names[i], client.ContainerInspectOptions{})
 		if got := err == nil; got != want {
 			t.Errorf("container %d is there: %t, want %t", i, got, want)
+		}
+	}
+}
+
+func TestNewRemovesTheContainersOfDeadDriversOnly(t *testing.T) {
+	image.NeedEngine(t)
+	engine := engineClient(t)
+	dir, copied := t.TempDir(), t.TempDir()
+	state := docker.Options{StateDir: dir}
+	drivers := map[string]*docker.Driver{
+		"dead": open(t, state), "dead and frozen": open(t, state), "living": open(t, state), "of no directory": open(t, docker.Options{}),
+	}
+	names := map[string]string{}
+	for whose, d := range drivers {
+		defer closeNow(t, d)
+		spec := sleeper(t)
+		names[whose] = spec.ID
+		c, err := d.Create(t.Context(), spec)
+		if err == nil {
+			err = c.Start(t.Context())
+		}
+		if err == nil && strings.Contains(whose, "frozen") {
+			err = c.Freeze(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := func(whose string) bool {
+		_, err := engine.ContainerInspect(t.Context(), names[whose], client.ContainerInspectOptions{})
+		return err == nil
+	}
+	// Who starts with a copy of the directory knows nothing of these containers.
+	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	other := open(t, docker.Options{StateDir: copied})
+	defer closeNow(t, other)
+	if err := other.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for whose := range drivers {
+		if !there(whose) {
+			t.Errorf("the container of the driver %s is gone after a start with a copy of the directory", whose)
+		}
+	}
+	for _, whose := range []string{"dead", "dead and frozen"} {
+		if err := docker.Crash(drivers[whose]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := open(t, state)
+	defer closeNow(t, next)
+	for deadline := time.Now().Add(10 * time.Second); there("dead") || there("dead and frozen"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a container of a dead driver is left")
+		}
+	}
+	for _, whose := range []string{"living", "of no directory"} {
+		if !there(whose) {
+			t.Errorf("the container of the driver %s is gone", whose)
 		}
 	}
 }

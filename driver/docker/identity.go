@@ -1,110 +1,188 @@
 package docker
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
-	"regexp"
 
-	"github.com/distribution/reference"
-	"github.com/moby/moby/api/pkg/authconfig"
-	"github.com/moby/moby/api/types/registry"
-
-	"github.com/tinefn/tine/driver"
+	"golang.org/x/sys/unix"
 )
 
-// source is where the credentials come from that a registry is told.
-type source int
+// Each driver has an identifier of its own, which is on all its containers. So
+// that a later process can tell the containers of dead ones from all others,
+// the identifier stands for a file in the state directory that its process
+// keeps locked: a file that can be locked belongs to nobody who lives, however
+// it ended, and its identifier is never used again.
+//
+// Nothing is written into the files. Their names are random, and the
+// identifier is a digest of the name and of where the file came to be, so that
+// a copy of the directory says nothing about anybody's containers.
 
-// The sources. Those of an app are a token that came with a call and what the
-// app's own file says; all others are the node's, which every app may use.
-const (
-	sourceNone  source = iota // the node has none for the registry
-	sourceNode                // FN_DOCKER_AUTH or config.json
-	sourceApp                 // the app's file in FN_APP_DOCKER_AUTH_DIR
-	sourceToken               // of a call
-)
+// instancesDir is below the state directory.
+const instancesDir = "instances"
 
-func (s source) String() string { return [...]string{"none", "node", "app", "call"}[s] }
+// identityBytes is the length of identifiers, which are in hexadecimal form.
+const identityBytes = 16
 
-// identity is who a registry is told that asks.
+// identity is an identifier whose file is locked by this process. Without a
+// file, nobody will remove what carries it.
 type identity struct {
-	source source
-	auth   string            // as the engine passes it on; a secret
-	digest [sha256.Size]byte // of auth
+	id   string
+	lock *os.File // nil: there is no file, or it was given up
 }
 
-// own reports whether the credentials are one app's, so that others cannot be
-// given what they give access to.
-func (i identity) own() bool { return i.source >= sourceApp }
-
-// newIdentity encodes credentials for the engine.
-func newIdentity(auth registry.AuthConfig, from source) (identity, error) {
-	if auth == (registry.AuthConfig{}) {
-		return identity{}, nil
+// newIdentity makes one. If there can be no file for it, the identity can be
+// used all the same, and the error says why.
+func newIdentity(stateDir string) (*identity, error) {
+	if stateDir == "" {
+		return &identity{id: randomID()}, nil
 	}
-	encoded, err := authconfig.Encode(auth)
+	made, err := makeIdentity(filepath.Join(stateDir, instancesDir))
 	if err != nil {
-		return identity{}, err
+		return &identity{id: randomID()}, err
 	}
-	return identity{source: from, auth: encoded, digest: sha256.Sum256([]byte(encoded))}, nil
+	return made, nil
 }
 
-// identify finds the credentials of a request for an image's registry: the
-// call's token, what the app's file says, and what the node has, in this order.
-func (d *Driver) identify(named reference.Named, want driver.ImageRequest) (identity, error) {
-	who, err := d.lookUpIdentity(named, want)
-	if err != nil {
-		return identity{}, &driver.PullError{Image: want.Name, Message: err.Error()}
+func makeIdentity(dir string) (*identity, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
 	}
-	return who, nil
-}
-
-func (d *Driver) lookUpIdentity(named reference.Named, want driver.ImageRequest) (identity, error) {
-	if want.Token != "" {
-		return newIdentity(registry.AuthConfig{RegistryToken: want.Token, ServerAddress: reference.Domain(named)}, sourceToken)
-	}
-	if d.opts.AppAuthDir != "" && want.Tenant != "" {
-		known, err := loadAppCredentials(d.opts.AppAuthDir, want.Tenant)
+	// A process that starts at the same time may take the new file for one of a
+	// dead process, and delete it, before it is locked.
+	const attempts = 10
+	for range attempts {
+		path := filepath.Join(dir, randomID())
+		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
-			return identity{}, err
+			return nil, err
 		}
-		if auth, err := known.forImage(named); err != nil || auth != (registry.AuthConfig{}) {
-			if err != nil {
-				return identity{}, fmt.Errorf("%s: %w", appFile(d.opts.AppAuthDir, want.Tenant), err)
-			}
-			return newIdentity(auth, sourceApp)
+		made, err := lockIdentity(path, file)
+		if err != nil {
+			return nil, errors.Join(err, os.Remove(path))
 		}
-	}
-	known := d.auth
-	if known == nil {
-		if d.opts.ConfigDir == "" {
-			return identity{}, nil
-		}
-		var err error
-		if known, err = loadCredentials(filepath.Join(d.opts.ConfigDir, "config.json")); err != nil {
-			return identity{}, err
+		if made != nil {
+			syncDir(dir)
+			return made, nil
 		}
 	}
-	auth, err := known.forImage(named)
-	if err != nil {
-		return identity{}, err
-	}
-	return newIdentity(auth, sourceNode)
+	return nil, fmt.Errorf("each new file in %s was taken by another process", dir)
 }
 
-// fileTenant is the form of tenants that may name a file: none leads out of the
-// directory.
-var fileTenant = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}$`)
-
-// appFile is the file of an app's credentials.
-func appFile(dir, tenant string) string { return filepath.Join(dir, tenant+".json") }
-
-// loadAppCredentials reads an app's file; none means that it has no credentials
-// of its own.
-func loadAppCredentials(dir, tenant string) (*credentials, error) {
-	if !fileTenant.MatchString(tenant) {
-		return nil, fmt.Errorf("the app's identifier %q cannot be the name of a file in %s", tenant, dir)
+// syncDir makes a new file outlive a sudden end of the machine, as containers
+// do. A file system that cannot do that keeps it nearly always all the same.
+func syncDir(dir string) {
+	if d, err := os.Open(dir); err == nil {
+		_ = d.Sync()
+		_ = d.Close()
 	}
-	return loadCredentials(appFile(dir, tenant))
+}
+
+// deadIdentities locks and returns the identities of processes that are dead.
+// They are there also if there is an error, about others.
+func deadIdentities(stateDir string) ([]*identity, error) {
+	if stateDir == "" {
+		return nil, nil
+	}
+	dir := filepath.Join(stateDir, instancesDir)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, nil // whether there can be one is newIdentity's to tell
+	}
+	if err != nil {
+		return nil, err
+	}
+	var (
+		dead   []*identity
+		failed []error
+	)
+	for _, entry := range entries {
+		if raw, err := hex.DecodeString(entry.Name()); err != nil || len(raw) != identityBytes || !entry.Type().IsRegular() {
+			continue
+		}
+		path := filepath.Join(dir, entry.Name())
+		file, err := os.OpenFile(path, os.O_RDWR, 0) // NFS locks only what may be written
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // its process, or another one's sweep, has just ended
+		}
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		found, err := lockIdentity(path, file)
+		if err != nil {
+			failed = append(failed, err)
+		}
+		if found != nil {
+			dead = append(dead, found)
+		}
+	}
+	return dead, errors.Join(failed...)
+}
+
+// lockIdentity takes the identity of an open file. It returns nil, and closes
+// the file, if another process has it, or has deleted it.
+func lockIdentity(path string, file *os.File) (*identity, error) {
+	err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, file.Close()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
+	}
+	opened, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	if there, err := os.Lstat(path); err != nil || !os.SameFile(opened, there) {
+		return nil, file.Close()
+	}
+	origin, err := originOf(file)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("tell the origin of %s: %w", path, err), file.Close())
+	}
+	digest := sha256.Sum256([]byte(filepath.Base(path) + " " + origin))
+	return &identity{id: hex.EncodeToString(digest[:identityBytes]), lock: file}, nil
+}
+
+// deviceOf tells a file from its copies by where it is.
+func deviceOf(file *os.File) (string, error) {
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &stat); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("inode %d device %d", stat.Ino, stat.Dev), nil
+}
+
+// discard deletes the file: no container carries the identity any more.
+func (i *identity) discard() error {
+	if i.lock == nil {
+		return nil
+	}
+	err := os.Remove(i.lock.Name()) // before anybody else can lock it
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil // somebody has deleted the state directory
+	}
+	return errors.Join(err, i.release())
+}
+
+// release leaves the file to whoever starts next. It may be repeated.
+func (i *identity) release() error {
+	if i.lock == nil {
+		return nil
+	}
+	lock := i.lock
+	i.lock = nil
+	return lock.Close()
+}
+
+func randomID() string {
+	var id [identityBytes]byte
+	_, _ = rand.Read(id[:]) // cannot fail
+	return hex.EncodeToString(id[:])
 }

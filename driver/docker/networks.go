@@ -70,7 +70,7 @@ func (d *Driver) connect(c *engineContainer) connection {
 	if c.spec.Security.NoNetwork {
 		return connection{mode: network.NetworkNone}
 	}
-	if d.prefork != nil && c.joins < maxJoins {
+	if d.prefork != nil && c.joins < maxJoins && d.joins(c.spec.Runtime) {
 		if lease := d.prefork.Lease(c.spec.Tenant, c.drain); lease != nil {
 			c.joins++
 			return connection{mode: container.NetworkMode("container:" + lease.ID()), lease: lease}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -13,82 +14,116 @@ import (
 	"github.com/tinefn/tine/driver"
 )
 
-// Sweep removes all containers, running or not, that carry this driver's
-// LabelTag and the mark of another instance. Without a LabelTag it does nothing.
-func (d *Driver) Sweep(ctx context.Context) error {
-	if d.opts.LabelTag == "" {
-		return nil
+// Pauses of the sweep while the engine does not answer: the first, and the
+// longest, of which each is twice as long as the one before.
+const (
+	firstSweepPause = time.Second
+	maxSweepPause   = 30 * time.Second
+)
+
+// startSweep finds out whose containers are to be removed, and begins with it.
+func (d *Driver) startSweep() {
+	var err error
+	if d.dead, err = deadIdentities(d.opts.StateDir); err != nil {
+		d.log.Warn("cannot tell whether earlier runs left containers; make the files in the state directory, FN_STATE_DIR, those of this user",
+			slog.Any("error", err))
 	}
-	callCtx, cancel := d.deadline(ctx)
-	defer cancel()
-	filters := client.Filters{}.Add("label", tagLabel+"="+d.opts.LabelTag)
-	list, err := d.engine.ContainerList(callCtx, client.ContainerListOptions{All: true, Filters: filters})
-	if err != nil {
-		return failure(callCtx, "list containers of earlier runs", err)
+	if len(d.dead) > 0 || d.opts.LabelTag != "" {
+		d.wg.Go(func() { d.sweepAll(strayPauses) })
 	}
-	var failed []error
-	for _, found := range list.Items {
-		if found.Labels[instanceLabel] == d.opts.LabelInstance {
-			continue
-		}
-		if found.State == container.StateRunning {
-			d.thawLeftover(ctx, found.ID)
-		}
-		if err := d.removeByName(ctx, found.ID); err != nil && !errors.Is(err, driver.ErrGone) {
-			failed = append(failed, err)
-			continue
-		}
-		d.log.Info("removed a container of an earlier run", slog.String("container_id", found.ID))
-	}
-	return errors.Join(failed...)
 }
 
-// strayPauses are the waits between attempts to remove a container of which it
-// is not known whether it was made: the engine may still be at it.
-var strayPauses = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second}
-
-// strayGrace is the time for such a removal when Close has none left.
-const strayGrace = 2 * time.Second
-
-// removeStray removes a container whose creation was not answered: at once if
-// the engine answers again, and in the background if it has nothing to remove
-// yet. It is called by work that Close waits for.
-func (d *Driver) removeStray(name string) {
-	ctx := d.creation
-	if ctx.Err() != nil { // Close ran out of time, which may be why there is no answer
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), strayGrace)
-		defer cancel()
-	}
-	err := d.removeByName(ctx, name)
-	if err == nil || d.background.Err() != nil {
-		return
-	}
-	d.wg.Go(func() { // the caller is counted, so the counter is not zero
-		for _, pause := range strayPauses {
-			if !d.pause(pause) {
-				break
+// sweepAll removes what dead processes left, in several rounds: an engine may
+// still be making a container that was asked for just before the end. The
+// pauses are those between the rounds. What others with the LabelTag made goes
+// in one round only, as who starts a moment later has it too.
+func (d *Driver) sweepAll(pauses []time.Duration) {
+	pause, tagged := firstSweepPause, true
+	for {
+		err := d.sweep(d.background, tagged)
+		tagged = tagged && err != nil
+		switch {
+		case d.background.Err() != nil:
+			return // the next start goes on
+		case err == nil && len(d.dead) == 0:
+			return
+		case errors.Is(err, driver.ErrUnavailable):
+			if pause == firstSweepPause {
+				d.log.Warn("cannot remove containers of earlier runs yet, trying again", slog.Any("error", err))
 			}
-			if err = d.removeByName(ctx, name); err == nil {
+			if !d.pause(pause) {
 				return
 			}
+			pause = min(2*pause, maxSweepPause)
+		case len(pauses) > 0:
+			if !d.pause(pauses[0]) {
+				return
+			}
+			pauses, pause = pauses[1:], firstSweepPause
+		case err != nil:
+			d.log.Warn("containers of earlier runs are left; remove them by hand, or the next start tries again", slog.Any("error", err))
+			return
+		default:
+			for _, i := range d.dead {
+				if err := i.discard(); err != nil {
+					d.log.Warn("cannot delete the record of an earlier run", slog.Any("error", err))
+				}
+			}
+			return
 		}
-		// One last time: either the pauses are over or Close has begun.
-		if err = d.removeByName(ctx, name); err != nil && !errors.Is(err, driver.ErrGone) {
-			d.log.Warn("a container may be left on the engine",
-				slog.String("container_id", name), slog.Any("error", fmt.Errorf("remove after an unanswered creation: %w", err)))
+	}
+}
+
+// Sweep removes all containers, running or not, that processes left which are
+// known to be dead since New, by their record in the StateDir. With a LabelTag
+// it also removes those that carry it and that other processes made, dead or not.
+func (d *Driver) Sweep(ctx context.Context) error { return d.sweep(ctx, true) }
+
+// sweep is Sweep, with or without what the LabelTag is for.
+func (d *Driver) sweep(ctx context.Context, tagged bool) error {
+	var found []container.Summary
+	if len(d.dead) > 0 {
+		list, err := d.labelled(ctx, ownerLabel)
+		if err != nil {
+			return err
 		}
+		for _, c := range list {
+			if slices.ContainsFunc(d.dead, func(i *identity) bool { return i.id == c.Labels[ownerLabel] }) {
+				found = append(found, c)
+			}
+		}
+	}
+	if tagged && d.opts.LabelTag != "" {
+		list, err := d.labelled(ctx, tagLabel+"="+d.opts.LabelTag)
+		if err != nil {
+			return err
+		}
+		for _, c := range list {
+			if c.Labels[instanceLabel] != d.instance && !slices.ContainsFunc(found, func(f container.Summary) bool { return f.ID == c.ID }) {
+				found = append(found, c)
+			}
+		}
+	}
+	return inParallel(found, func(c container.Summary) error {
+		if c.State == container.StateRunning {
+			d.thawLeftover(ctx, c.ID)
+		}
+		if err := d.removeByName(ctx, c.ID); err != nil && !errors.Is(err, driver.ErrGone) {
+			return err
+		}
+		d.log.Info("removed a container of an earlier run", slog.String("container_id", c.ID))
+		return nil
 	})
 }
 
-// pause waits; false means that Close has begun.
-func (d *Driver) pause(duration time.Duration) bool {
-	timer := time.NewTimer(duration)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-d.background.Done():
-		return false
+// labelled lists the containers with a label, in any state.
+func (d *Driver) labelled(ctx context.Context, label string) ([]container.Summary, error) {
+	callCtx, cancel := d.deadline(ctx)
+	defer cancel()
+	filters := client.Filters{}.Add("label", label)
+	list, err := d.engine.ContainerList(callCtx, client.ContainerListOptions{All: true, Filters: filters})
+	if err != nil {
+		return nil, failure(callCtx, fmt.Sprintf("list containers with the label %s", label), err)
 	}
+	return list.Items, nil
 }

@@ -61,7 +61,7 @@ func scripted(t *testing.T, on *onRequest, opts Options) (d *Driver, root string
 	mux.HandleFunc("/_ping", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Api-Version", "1.50") })
 	answer("GET /v1.50/info", `{"ServerVersion":"28.1","CgroupDriver":"cgroupfs"}`, nil)
 	answer("POST /v1.50/containers/create", `{"Id":"`+testID+`"}`, nil)
-	answer("GET /v1.50/containers/json", `[{"Id":"`+testID+`","State":"running","Labels":{"`+instanceLabel+`":"crashed"}}]`, nil)
+	answer("GET /v1.50/containers/json", `[{"Id":"`+testID+`","State":"running","Labels":{"`+ownerLabel+`":"crashed","`+instanceLabel+`":"crashed"}}]`, nil)
 	one := "/v1.50/containers/" + testID
 	answer("POST "+one+"/start", "", nil)
 	answer("GET "+one+"/json", `{"Id":"`+testID+`","State":{"Running":true,"Pid":42}}`, func() { call(on.inspect) })
@@ -133,7 +133,7 @@ func TestSweepThawsBeforeItRemoves(t *testing.T) {
 	)
 	d, root := scripted(t, &on, Options{})
 	look := func() { got = append(got, read(t, root, testGroup+"/cgroup.freeze")) }
-	d.opts.LabelTag, d.opts.LabelInstance = "tag", "own"
+	d.opts.LabelTag = "tag"
 	if err := newCgroup(cgroupV2, root+"/"+testGroup).freeze(); err != nil {
 		t.Fatal(err)
 	}

@@ -78,8 +78,7 @@ func (p *placeholders) Make(ctx context.Context, name, networkName string) (pref
 }
 
 func (p *placeholders) options(name, image, networkName string) client.ContainerCreateOptions {
-	labels := p.driver.labels(&driver.Spec{})
-	labels[placeholderLabel] = "true"
+	labels := p.driver.labels(map[string]string{placeholderLabel: "true"})
 	hostname := p.hostname // those who join have that of the placeholder
 	if hostname == "" {
 		hostname = name
@@ -92,6 +91,7 @@ func (p *placeholders) options(name, image, networkName string) client.Container
 		HostConfig: &container.HostConfig{
 			LogConfig:      container.LogConfig{Type: "none"},
 			NetworkMode:    networkMode(networkName),
+			Runtime:        p.driver.opts.Runtime,
 			IpcMode:        container.IPCModeNone,
 			ReadonlyRootfs: true,
 			CapDrop:        []string{"ALL"},

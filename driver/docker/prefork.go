@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -49,6 +50,9 @@ func (d *Driver) startPrefork() {
 	switch {
 	case len(own) == 0 && len(names) > 0:
 		d.log.Info("no prefork pool: the networks of containers have no namespaces of their own", slog.Any("networks", names))
+		return
+	case !d.joins(""):
+		d.log.Info("no prefork pool: containers of this runtime cannot share a network namespace", slog.String("runtime", cmp.Or(d.opts.Runtime, d.engineRuntime)))
 		return
 	case !d.linux:
 		d.log.Info("no prefork pool: only engines on Linux have network namespaces")

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // privateFile is the name of the record's file in Options.StateDir.
@@ -27,13 +29,16 @@ const (
 
 // privateRecord remembers what was pulled with credentials that are not the
 // node's: an engine would give that to everybody who knows its name. It outlives
-// the process in a file, as the engine's images do.
+// the process in a file, as the engine's images do. Servers may share the file:
+// who changes it has its lock and begins with what it says, and who asks looks
+// whether it is another one by now.
 type privateRecord struct {
 	file string // empty: it is in memory only
 
-	saving sync.Mutex // one change at a time; before mu
-	mu     sync.RWMutex
+	saving sync.Mutex    // one change at a time; before mu
+	mu     sync.Mutex    // guards the rest
 	known  privateImages // replaced, not changed
+	read   fs.FileInfo   // of the file that known is from; nil: there was none
 }
 
 // privateImages is the content of the record.
@@ -50,26 +55,68 @@ func openPrivateRecord(dir string) (record *privateRecord, damage, err error) {
 		return &privateRecord{}, nil, nil
 	}
 	r := &privateRecord{file: filepath.Join(dir, privateFile)}
-	text, err := os.ReadFile(r.file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return r, nil, nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch err := r.reloadLocked(); {
+	case errors.Is(err, errDamaged):
+		return r, err, nil
 	case err != nil:
-		return nil, nil, fmt.Errorf("record of private images: %w; let the server read it, or set FN_STATE_DIR to another directory", err)
-	}
-	if r.known, err = decodePrivate(text); err != nil {
-		r.known = privateImages{all: true}
-		return r, fmt.Errorf("record of private images %s: %w", r.file, err), nil
+		return nil, nil, fmt.Errorf("%w; let the server read it, or set FN_STATE_DIR to another directory", err)
 	}
 	return r, nil, nil
+}
+
+// reloadLocked reads the file if it is not the one that is known. After an error
+// everything is private.
+func (r *privateRecord) reloadLocked() error {
+	if r.file == "" {
+		return nil
+	}
+	file, err := os.Open(r.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.known, r.read = privateImages{}, nil
+		return nil
+	}
+	if err == nil {
+		defer func() { _ = file.Close() }() // it is only read
+		err = r.readLocked(file)
+	}
+	if err != nil {
+		r.known, r.read = privateImages{all: true}, nil
+		return fmt.Errorf("record of private images %s: %w", r.file, err)
+	}
+	return nil
+}
+
+func (r *privateRecord) readLocked(file *os.File) error {
+	info, err := file.Stat()
+	// It is replaced, never written to; but numbers of files are used again.
+	if err != nil || r.read != nil && os.SameFile(info, r.read) && info.ModTime().Equal(r.read.ModTime()) {
+		return err
+	}
+	text, err := io.ReadAll(file)
+	if err != nil {
+		return err
+	}
+	known, err := decodePrivate(text)
+	if err == nil {
+		r.known, r.read = known, info
+	}
+	return err
+}
+
+// current is what the record says now.
+func (r *privateRecord) current() privateImages {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = r.reloadLocked() // it was reported at start; everything is private then
+	return r.known
 }
 
 // holds reports whether an image is private: it has been pulled, under any of its
 // names, with credentials that are not the node's.
 func (r *privateRecord) holds(image *localImage) bool {
-	r.mu.RLock()
-	known := r.known
-	r.mu.RUnlock()
+	known := r.current()
 	if known.all && len(image.digests) > 0 {
 		return true
 	}
@@ -115,13 +162,23 @@ func with(set map[string]struct{}, element string) map[string]struct{} {
 	return larger
 }
 
+const privateAdvice = "record that the image is private: %w; let the server write there, or set FN_STATE_DIR to another directory"
+
 // change makes a change that may be none. Nobody sees it before it is on disk.
 func (r *privateRecord) change(add func(*privateImages) bool) error {
 	r.saving.Lock()
 	defer r.saving.Unlock()
-	r.mu.RLock()
-	next := r.known
-	r.mu.RUnlock()
+	if r.file != "" {
+		if next := r.current(); !add(&next) { // nearly always, and it takes no lock
+			return nil
+		}
+		unlock, err := lockBeside(r.file)
+		if err != nil {
+			return fmt.Errorf(privateAdvice, err)
+		}
+		defer unlock()
+	}
+	next := r.current()
 	if !add(&next) {
 		return nil
 	}
@@ -130,13 +187,30 @@ func (r *privateRecord) change(add func(*privateImages) bool) error {
 	}
 	if r.file != "" {
 		if err := replaceFile(r.file, next.encode()); err != nil {
-			return fmt.Errorf("record that the image is private: %w; let the server write there, or set FN_STATE_DIR to another directory", err)
+			return fmt.Errorf(privateAdvice, err)
 		}
+		return nil // current reads it
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.known = next
 	return nil
+}
+
+// lockBeside waits for the lock of a file that is replaced, which therefore cannot
+// be locked itself. Its directory is made if there is none.
+func lockBeside(name string) (unlock func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(name+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return func() { _ = lock.Close() }, nil // which ends the lock
 }
 
 // replaceFile gives a file new content so that after a crash it has either the

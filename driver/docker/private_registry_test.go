@@ -271,7 +271,7 @@ func TestNothingPrivateIsPulledThatCannotBeRecorded(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "state")
 	d := openGuarded(t, docker.Options{AppAuthDir: apps(t, address), StateDir: state})
 	defer closeNow(t, d.Driver)
-	if err := os.WriteFile(state, nil, 0o600); err != nil { // where the directory should be
+	if err := os.MkdirAll(filepath.Join(state, "private-images.new"), 0o700); err != nil { // where the new record should be
 		t.Fatal(err)
 	}
 	wantStatus(t, "owner", d.ensure(t, "owner", ref), 0)

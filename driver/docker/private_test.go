@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/distribution/reference"
@@ -117,17 +118,20 @@ func TestUnreadableRecordIsAnError(t *testing.T) {
 
 func TestRecordIsBounded(t *testing.T) {
 	dir := t.TempDir()
-	r := openRecord(t, dir)
-	r.known.repos = map[string]struct{}{}
+	full := privateImages{repos: map[string]struct{}{}}
 	for n := range maxPrivateRepos {
-		r.known.repos[fmt.Sprint("r.io/", n)] = struct{}{}
+		full.repos[fmt.Sprint("r.io/", n)] = struct{}{}
 	}
+	if err := replaceFile(filepath.Join(dir, privateFile), full.encode()); err != nil {
+		t.Fatal(err)
+	}
+	r := openRecord(t, dir)
 	if err := r.addRepo("r.io/more"); err != nil {
 		t.Fatal(err)
 	}
 	for name, r := range map[string]*privateRecord{"same": r, "read again": openRecord(t, dir)} {
-		if !r.known.all || len(r.known.repos) > 0 || !r.holds(imageIn(t, "sha256:1", "other:1")) {
-			t.Errorf("%s: %d repositories", name, len(r.known.repos))
+		if known := r.current(); !known.all || len(known.repos) > 0 || !r.holds(imageIn(t, "sha256:1", "other:1")) {
+			t.Errorf("%s: %d repositories", name, len(r.current().repos))
 		}
 	}
 	if info, err := os.Stat(filepath.Join(dir, privateFile)); err != nil || info.Size() > 200 {
@@ -148,4 +152,38 @@ func FuzzPrivateRecord(f *testing.F) {
 			t.Errorf("%+v became %+v, %v", p, again, err)
 		}
 	})
+}
+
+func TestServersShareTheRecord(t *testing.T) {
+	dir := t.TempDir()
+	first, second := openRecord(t, dir), openRecord(t, dir)
+	var adding sync.WaitGroup
+	const each = 20
+	for name, r := range map[string]*privateRecord{"a": first, "b": second} {
+		adding.Go(func() {
+			for i := range each {
+				if err := r.addRepo(fmt.Sprintf("r.io/%s%d", name, i)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	adding.Wait()
+	for _, name := range []string{"a", "b"} {
+		for i := range each {
+			image := imageIn(t, "sha256:1", fmt.Sprintf("r.io/%s%d:1", name, i))
+			if !first.holds(image) || !second.holds(image) || !openRecord(t, dir).holds(image) {
+				t.Errorf("%s%d was lost", name, i)
+			}
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "damaged"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "damaged"), filepath.Join(dir, privateFile)); err != nil {
+		t.Fatal(err)
+	}
+	if !first.holds(imageIn(t, "sha256:9", "r.io/other:1")) {
+		t.Error("a record that was damaged meanwhile gives images away")
+	}
 }

@@ -27,7 +27,7 @@ var errPullTimeout = fmt.Errorf("the pull takes too long: %w", context.DeadlineE
 
 // pull lets the engine fetch the image, and tries that again as often as the
 // options say.
-func (d *Driver) pull(ctx context.Context, image string, named reference.Named, who identity) error {
+func (d *Driver) pull(ctx context.Context, image string, named reference.Named, who puller) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, d.opts.PullTimeout, errPullTimeout)
 	defer cancel()
 	log := d.log.With(slog.String("image", image))
@@ -90,7 +90,7 @@ func (d *Driver) pullOnce(ctx context.Context, image, auth string, log *slog.Log
 }
 
 // pullRefused says why an image cannot be had.
-func (d *Driver) pullRefused(named reference.Named, image string, who identity, err error) error {
+func (d *Driver) pullRefused(named reference.Named, image string, who puller, err error) error {
 	refused := &driver.PullError{Image: image, Status: pullStatus(err), Message: message(err)}
 	attrs := []any{slog.String("image", image), slog.String("registry", reference.Domain(named)), slog.Any("error", err)}
 	if refused.Status == http.StatusUnauthorized || refused.Status == http.StatusForbidden {

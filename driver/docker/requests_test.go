@@ -28,6 +28,7 @@ type countingEngine struct {
 	mu      sync.Mutex // guards the rest
 	asked   []string
 	hanging map[string]bool
+	refused string        // the name of what is answered with an error
 	pulled  bool          // the image is there
 	pull    chan struct{} // closed: a pull ends
 }
@@ -58,13 +59,18 @@ func (e *countingEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := requestName(r)
 	e.mu.Lock()
 	e.asked = append(e.asked, name)
-	hangs, pulled := e.hanging[name], e.pulled
+	hangs, refused, pulled := e.hanging[name], e.refused == name, e.pulled
 	e.mu.Unlock()
 	if hangs {
 		<-r.Context().Done()
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if refused {
+		w.WriteHeader(http.StatusInternalServerError)
+		fmt.Fprint(w, `{"message":"no"}`)
+		return
+	}
 	switch name {
 	case "HEAD _ping", "GET _ping":
 		w.Header().Set("Api-Version", "1.50")
@@ -74,7 +80,7 @@ func (e *countingEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"Id":"`+testID+`"}`)
 	case "GET json": // of one container, and of all
 		if strings.HasSuffix(r.URL.Path, "/containers/json") {
-			fmt.Fprint(w, `[{"Id":"`+testID+`","State":"exited","Labels":{"`+instanceLabel+`":"crashed"}}]`)
+			fmt.Fprint(w, `[{"Id":"`+testID+`","State":"exited","Labels":{"`+ownerLabel+`":"crashed","`+instanceLabel+`":"crashed"}}]`)
 			return
 		}
 		fmt.Fprint(w, `{"Id":"`+testID+`","State":{"Running":true,"Pid":42}}`)
@@ -107,6 +113,12 @@ func (e *countingEngine) hang(name string) {
 	defer e.mu.Unlock()
 	clear(e.hanging)
 	e.hanging[name] = true
+}
+
+func (e *countingEngine) refuse(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.refused = name
 }
 
 // take returns what the engine was asked since the last time.

@@ -15,8 +15,11 @@ import (
 	"github.com/tinefn/tine/driver"
 )
 
-// Labels of containers. Source of the first two: Fn's operators filter by these names.
+// Labels of containers.
 const (
+	ownerLabel = "tine.instance" // the identity of the driver that made it
+
+	// With a LabelTag. Source: Fn's operators filter by these names.
 	tagLabel      = "fn-agent-classifier"
 	instanceLabel = "fn-agent-instance"
 
@@ -36,13 +39,14 @@ func (d *Driver) createOptions(ctx context.Context, spec *driver.Spec, mode cont
 		Image:        imageOf(spec),
 		Env:          spec.Env,
 		Cmd:          spec.Command,
-		Labels:       d.labels(spec),
+		Labels:       d.labels(namedImage(spec)),
 		AttachStdout: spec.Stdout != nil,
 		AttachStderr: spec.Stderr != nil,
 	}
 	host := &container.HostConfig{
 		LogConfig:      container.LogConfig{Type: "none"},
 		NetworkMode:    mode,
+		Runtime:        cmp.Or(spec.Runtime, d.opts.Runtime),
 		ReadonlyRootfs: spec.Security.ReadOnlyRoot,
 		Resources:      resources(spec.Limits),
 	}
@@ -75,15 +79,28 @@ func (d *Driver) createOptions(ctx context.Context, spec *driver.Spec, mode cont
 	return client.ContainerCreateOptions{Name: spec.ID, Config: config, HostConfig: host}, nil
 }
 
-func (d *Driver) labels(spec *driver.Spec) map[string]string {
+// namedImage is the spec's labels with the name of its image, if the container
+// is made from something else.
+func namedImage(spec *driver.Spec) map[string]string {
+	if spec.ImageID == "" {
+		return spec.Labels
+	}
 	labels := map[string]string{}
 	maps.Copy(labels, spec.Labels)
-	if spec.ImageID != "" {
-		labels[imageLabel] = spec.Image
-	}
+	labels[imageLabel] = spec.Image
+	return labels
+}
+
+// labels adds to the labels of one container what tells whose it is. Every
+// container that the driver makes must have them, or nobody removes it when
+// this process ends without doing so.
+func (d *Driver) labels(own map[string]string) map[string]string {
+	labels := map[string]string{}
+	maps.Copy(labels, own)
+	labels[ownerLabel] = d.instance
 	if d.opts.LabelTag != "" {
 		labels[tagLabel] = d.opts.LabelTag
-		labels[instanceLabel] = d.opts.LabelInstance
+		labels[instanceLabel] = d.instance
 	}
 	return labels
 }

@@ -22,16 +22,16 @@ func TestSpecTranslation(t *testing.T) {
 			spec: driver.Spec{ID: "c", Image: "i"},
 			want: client.ContainerCreateOptions{
 				Name:       "c",
-				Config:     &container.Config{Image: "i", Labels: map[string]string{}},
+				Config:     &container.Config{Image: "i", Labels: map[string]string{"tine.instance": "one"}},
 				HostConfig: &container.HostConfig{LogConfig: container.LogConfig{Type: "none"}, NetworkMode: "default"},
 			},
 		},
 		"all of it": {
-			opts:    Options{LabelTag: "tag", LabelInstance: "one"},
+			opts:    Options{LabelTag: "tag", Runtime: "runc"},
 			network: "net1",
 			spec: driver.Spec{
-				ID: "c", Image: "i", ImageID: "sha256:1", Env: []string{"A=1"}, Command: []string{"x", "y"}, Labels: map[string]string{"l": "v"},
-				SocketDir: "/sockets/c", Hostname: "host",
+				ID: "c", Image: "i", ImageID: "sha256:1", Env: []string{"A=1"}, Command: []string{"x", "y"}, Labels: map[string]string{"l": "v", "tine.instance": "a lie"},
+				SocketDir: "/sockets/c", Hostname: "host", Runtime: "crun",
 				Limits: driver.Limits{
 					MemoryBytes: 128 << 20, MilliCPU: 1500, Processes: 50, DiskMiB: 10, TmpMiB: 5, TmpInodes: 6,
 					OpenFiles: 1, LockedMemoryBytes: 2, PendingSignals: 3, MessageQueueBytes: 4,
@@ -42,12 +42,12 @@ func TestSpecTranslation(t *testing.T) {
 				Name: "c",
 				Config: &container.Config{
 					Image: "sha256:1", Env: []string{"A=1"}, Cmd: []string{"x", "y"}, User: "1000:1000", Hostname: "host",
-					Labels: map[string]string{"l": "v", "fn-agent-classifier": "tag", "fn-agent-instance": "one", "tine.image": "i"},
+					Labels: map[string]string{"l": "v", "tine.instance": "one", "fn-agent-classifier": "tag", "fn-agent-instance": "one", "tine.image": "i"},
 				},
 				HostConfig: &container.HostConfig{
 					LogConfig:   container.LogConfig{Type: "none"},
 					NetworkMode: "net1", ReadonlyRootfs: true, CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges"},
-					Init: new(true), Tmpfs: map[string]string{"/tmp": "mode=1777,size=5m,nr_inodes=6"},
+					Init: new(true), Runtime: "crun", Tmpfs: map[string]string{"/tmp": "mode=1777,size=5m,nr_inodes=6"},
 					StorageOpt: map[string]string{"size": "10M"},
 					Mounts:     []mount.Mount{{Type: mount.TypeBind, Source: "/sockets/c", Target: "/tmp/iofs"}},
 					Resources: container.Resources{
@@ -67,7 +67,7 @@ func TestSpecTranslation(t *testing.T) {
 			spec:    driver.Spec{ID: "c", Security: driver.Security{NoNetwork: true}, Limits: driver.Limits{MemoryBytes: 1, TmpInodes: 5}},
 			want: client.ContainerCreateOptions{
 				Name:   "c",
-				Config: &container.Config{Labels: map[string]string{}},
+				Config: &container.Config{Labels: map[string]string{"tine.instance": "one"}},
 				HostConfig: &container.HostConfig{
 					LogConfig: container.LogConfig{Type: "none"}, NetworkMode: "none",
 					Resources: container.Resources{Memory: 6 << 20, MemorySwap: 6 << 20},
@@ -79,14 +79,14 @@ func TestSpecTranslation(t *testing.T) {
 			spec:    driver.Spec{ID: "c", Hostname: "host"},
 			want: client.ContainerCreateOptions{
 				Name:       "c",
-				Config:     &container.Config{Labels: map[string]string{}},
+				Config:     &container.Config{Labels: map[string]string{"tine.instance": "one"}},
 				HostConfig: &container.HostConfig{LogConfig: container.LogConfig{Type: "none"}, NetworkMode: "host"},
 			},
 		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			d := &Driver{opts: tt.opts}
+			d := &Driver{opts: tt.opts, instance: "one"}
 			if tt.network != "" {
 				d.networks = networks{names: []string{tt.network}, use: make([]int, 1)}
 			}

@@ -24,7 +24,7 @@ import (
 // one is frozen and stopped.
 func live(t *testing.T, opts docker.Options, ref, sockets string) {
 	t.Helper()
-	opts.LabelTag, opts.LabelInstance = "tine-test-life", "own"
+	opts.LabelTag = "tine-test-life"
 	d, err := docker.New(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)

@@ -28,6 +28,8 @@ import (
 type Images struct {
 	Program string // as the package comment describes it
 	Missing string // an image that neither the engine nor a registry has
+
+	Seccomp bool // the engine filters system calls, which RunHardening then wants to see
 }
 
 // patience bounds what a test waits for. Real engines need tenths of seconds.

@@ -126,6 +126,8 @@ type Engine struct {
 	MaxPause      time.Duration // until it is tried again
 	Networks      []string
 	LabelTag      string
+	Runtime       string   // OCI runtime of all containers; empty: the engine's
+	Runtimes      []string // that functions may ask for
 	EnableVolumes bool
 	LoadFile      string // archive of images
 	MaxStarts     int    // of containers at one time

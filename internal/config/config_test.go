@@ -126,6 +126,20 @@ func TestAllWrongSettingsAreReportedAtOnce(t *testing.T) {
 	}
 }
 
+func TestSecretsAreNotShownWhenTheyAreWrong(t *testing.T) {
+	for variable, want := range map[string]string{
+		"FN_DB_URL=user:sesame@host/fn":      `FN_DB_URL="[hidden]": it is not a URL`,
+		"FN_DB_URL=fn.db":                    `FN_DB_URL="fn.db": it is not a URL`,
+		"FN_DOCKER_AUTH=sesame":              `FN_DOCKER_AUTH="[hidden]": it is not JSON`,
+		"FN_DOCKER_AUTH_FILE=/absent/sesam.": `FN_DOCKER_AUTH="/absent/sesam.": FN_DOCKER_AUTH_FILE cannot be read`,
+	} {
+		_, _, err := Load([]string{variable}, noFiles, "/")
+		if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "sesame") {
+			t.Errorf("%s: got %v", variable, err)
+		}
+	}
+}
+
 func TestOddSettingsAreWorthAWarning(t *testing.T) {
 	c, warnings := load(t, "FN_LOG_LEVEL=loud", "FN_LOG_FORMAT=xml", "FN_LOG_DEST=udp://host:514", "FN_PROT=80", "FN_PLACER=ch", "FN_WHATEVER_THIS_IS=1", "FN_IOFS_OPTS_FILE=x")
 	want := []string{

@@ -26,8 +26,9 @@ func Load(environ []string, readFile func(name string) ([]byte, error), dir stri
 	if home := env["HOME"]; home != "" {
 		c.Engine.ConfigDir = filepath.Join(home, ".docker")
 	}
-	c.Store.URL = SecretURL("sqlite3://" + filepath.Join(dir, "data", "fn.db"))
-	c.Engine.StateDir = filepath.Join(dir, "data")
+	data := filepath.Join(dir, "data")
+	c.Store.URL = SecretURL("sqlite3://" + filepath.Join(data, "fn.db"))
+	c.Engine.StateDir = data
 	var warnings []string
 	var errs []error
 	for _, s := range settings {
@@ -72,11 +73,8 @@ func lookUp(env map[string]string, readFile func(string) ([]byte, error), name s
 
 // complaint says what is wrong with a setting and what would be right.
 func (s Setting) complaint(value string, err error) string {
-	switch s.Name {
-	case "FN_DB_URL":
-		value = SecretURL(value).String()
-	case "FN_DOCKER_AUTH":
-		value = "[hidden]"
+	if masked, ok := errors.AsType[maskedError](err); ok {
+		value = masked.shown
 	}
 	text := fmt.Sprintf("%s=%q: %v; expected %s", s.Name, value, err, s.Form)
 	if s.Default != "" {

@@ -223,6 +223,36 @@ func driverName(c *Config, value string) error {
 // setting's default is used.
 type warning struct{ error }
 
+// secret is for settings whose values are not for logs: of a value that is
+// refused, the complaint shows what mask leaves of it.
+func secret(parse func(*Config, string) error, mask func(string) string) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		if err := parse(c, value); err != nil {
+			return maskedError{err, mask(value)}
+		}
+		return nil
+	}
+}
+
+// maskedError is about a secret value.
+type maskedError struct {
+	error
+	shown string // instead of the value
+}
+
+func (e maskedError) Unwrap() error { return e.error }
+
+func maskAll(string) string { return "[hidden]" }
+
+// maskURL shows what cannot have a password: of what is not a URL, nobody can
+// tell which part of it that is.
+func maskURL(value string) string {
+	if strings.Contains(value, "@") {
+		return maskAll(value)
+	}
+	return value
+}
+
 func logFormat(c *Config, value string) error {
 	value = strings.ToLower(value)
 	if !slices.Contains([]string{"text", "json"}, value) {

@@ -39,7 +39,7 @@ var nodeSettings = []Setting{
 	},
 	{
 		"FN_DB_URL", groupNode, "sqlite3://<path>", "",
-		"Where definitions are kept. Default: data/fn.db below the working directory.", databaseURL,
+		"Where definitions are kept. Default: data/fn.db below the working directory.", secret(databaseURL, maskURL),
 	},
 	{
 		"FN_DS_DB_PING_MAX_RETRIES", groupNode, "whole number from 0", "10",
@@ -285,7 +285,7 @@ var engineSettings = []Setting{
 	},
 	{
 		"FN_DOCKER_AUTH", groupEngine, "the JSON of a Docker config.json", "",
-		"Credentials for the registries that images are pulled from. Default: those of the config.json in DOCKER_CONFIG, which is read anew for each pull.", dockerAuth,
+		"Credentials for the registries that images are pulled from. Default: those of the config.json in DOCKER_CONFIG, which is read anew for each pull.", secret(dockerAuth, maskAll),
 	},
 	{
 		"DOCKER_CONFIG", groupEngine, "path", "",
@@ -294,10 +294,6 @@ var engineSettings = []Setting{
 	{
 		"FN_APP_DOCKER_AUTH_DIR", groupEngine, "path", "",
 		"Directory of files `<app id>.json` in the form of Docker's config.json: credentials of single apps, read anew for each pull. Default: apps have none of their own.", text(func(c *Config) *string { return &c.Engine.AppAuthDir }),
-	},
-	{
-		"FN_STATE_DIR", groupEngine, "path", "",
-		"Directory for what the server must remember of the engine's images, made when it is needed: which of them are private. Default: data below the working directory.", text(func(c *Config) *string { return &c.Engine.StateDir }),
 	},
 	{
 		"FN_IMAGE_ACCESS_TTL", groupEngine, formDuration, "10m",
@@ -312,8 +308,20 @@ var engineSettings = []Setting{
 		"Networks to spread containers over. Default: the engine's own.", list(func(c *Config) *[]string { return &c.Engine.Networks }),
 	},
 	{
+		"FN_STATE_DIR", groupEngine, "path", "",
+		"Where the server keeps what its next start has to know: which containers are those of a server that crashed, and which images are private. Servers that use the same engine may share it. Default: data below the working directory.", text(func(c *Config) *string { return &c.Engine.StateDir }),
+	},
+	{
 		"FN_CONTAINER_LABEL_TAG", groupEngine, "text", "",
-		"Marks this node's containers, so that those which a crash left behind are removed at the next start. Use one tag per node.", text(func(c *Config) *string { return &c.Engine.LabelTag }),
+		"Marks this node's containers with Fn's labels. All others with the tag are removed at the next start, also without FN_STATE_DIR. Use one tag per node. Default: none.", text(func(c *Config) *string { return &c.Engine.LabelTag }),
+	},
+	{
+		"FN_CONTAINER_RUNTIME", groupEngine, "name", "",
+		"OCI runtime of containers whose functions ask for no other, such as `crun`, `runsc` or `kata`, by the engine's name for it. Default: the engine's own.", text(func(c *Config) *string { return &c.Engine.Runtime }),
+	},
+	{
+		"FN_CONTAINER_RUNTIMES_ALLOWED", groupEngine, "list of names, separated by spaces or commas", "",
+		"Runtimes that functions may ask for with the annotation `tine/runtime`, besides FN_CONTAINER_RUNTIME. Default: no other.", list(func(c *Config) *[]string { return &c.Engine.Runtimes }),
 	},
 	{
 		"FN_IMAGE_ENABLE_VOLUME", groupEngine, formBool, "false",

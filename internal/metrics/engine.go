@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"errors"
+	"hash/fnv"
 	"net/http"
 	"strconv"
 	"time"
@@ -37,6 +38,16 @@ func RegisterCircuit(registry prometheus.Registerer, open func() bool) {
 		}
 		return 0
 	}))
+}
+
+// RegisterInstanceID exports a digest of the identifier that a driver's
+// containers carry: of 53 bits, which a number of Prometheus has room for.
+func RegisterInstanceID(registry prometheus.Registerer, id string) {
+	digest := fnv.New64a()
+	_, _ = digest.Write([]byte(id)) // cannot fail
+	const unused = 64 - 53
+	f := factory{registry}
+	f.gauge(namespace, "docker_instance_id", "Digest of the identifier of this server's containers.").Set(float64(digest.Sum64() >> unused))
 }
 
 // Request counts a request to the engine.

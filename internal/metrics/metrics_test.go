@@ -270,3 +270,23 @@ func TestEngineRequestsAreCounted(t *testing.T) {
 		want(t, got, `fn_docker_api_latency_count{api_name="docker_start_container",api_status="`+status+`"} 1`)
 	}
 }
+
+func TestInstanceIDIsANumberThatTellsProcessesApart(t *testing.T) {
+	var values []float64
+	for _, id := range []string{"0123456789abcdef", "0123456789abcdee"} {
+		registry := prometheus.NewRegistry()
+		RegisterInstanceID(registry, id)
+		for _, line := range scrape(t, registry) {
+			if text, ok := strings.CutPrefix(line, "fn_docker_instance_id "); ok {
+				value, err := strconv.ParseFloat(text, 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				values = append(values, value)
+			}
+		}
+	}
+	if len(values) != 2 || values[0] == values[1] || max(values[0], values[1]) >= 1<<53 || min(values[0], values[1]) < 1 {
+		t.Errorf("got %v", values)
+	}
+}

@@ -101,7 +101,7 @@ func (r *Runner) spec(call *invoke.Call) *pool.Spec {
 		IdleTimeout: time.Duration(fn.IdleTimeout) * time.Second,
 		Container: driver.Spec{
 			Image: fn.Image, Tenant: fn.AppID, Env: environment(call),
-			Limits: limits, Security: r.opts.Security, Hostname: r.opts.Hostname,
+			Runtime: model.RuntimeOf(call.App.Annotations, fn.Annotations), Limits: limits, Security: r.opts.Security, Hostname: r.opts.Hostname,
 			Extensions: sideData(call),
 		},
 	}

@@ -9,9 +9,12 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +35,7 @@ type Options struct {
 	Security driver.Security
 	Hostname string      // of the containers
 	Scale    model.Scale // of functions whose annotations say nothing else
+	Runtimes []string    // that annotations may ask for
 
 	Observer Observer // nil: none
 
@@ -132,8 +136,17 @@ func (r *Runner) inBackground(f func()) {
 // admit refuses what this machine can never run and says what to run it in.
 func (r *Runner) admit(call *invoke.Call) (*pool.Spec, error) {
 	spec := r.specOf(call)
-	if !r.opts.Pool.Fits(spec.Need) {
-		return nil, model.ErrTooBigForNode
+	return spec, r.refusal(spec)
+}
+
+// refusal is why this machine never runs something, nil if it may.
+func (r *Runner) refusal(spec *pool.Spec) error {
+	if name := spec.Container.Runtime; name != "" && !slices.Contains(r.opts.Runtimes, name) {
+		return model.Errorf(model.ErrAnnotationValue, "Container runtime '%s' of annotation %s is not allowed on this node, FN_CONTAINER_RUNTIMES_ALLOWED is: %s",
+			name, model.AnnotationRuntime, cmp.Or(strings.Join(r.opts.Runtimes, ", "), "none"))
 	}
-	return spec, nil
+	if !r.opts.Pool.Fits(spec.Need) {
+		return model.ErrTooBigForNode
+	}
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 	"weak"
@@ -64,6 +65,25 @@ func TestDifferentDefinitionsShareNoInstance(t *testing.T) {
 		change(call)
 		if key(call) == of {
 			t.Errorf("%s: it would be served by an instance of before", name)
+		}
+	}
+}
+
+func TestRuntimeMustBeAllowed(t *testing.T) {
+	b := newBench(t, fake.Echo, func(o *Options) { o.Runtimes = []string{"runc", "crun"} })
+	for name, ok := range map[string]bool{"crun": true, "runsc": false} {
+		call := newTestCall("")
+		call.Fn.Annotations = model.Annotations{model.AnnotationRuntime: json.RawMessage(strconv.Quote(name))}
+		spec, err := b.admit(call)
+		if ok {
+			if err != nil || spec.Container.Runtime != name {
+				t.Errorf("%s: got %+v, %v", name, spec, err)
+			}
+			continue
+		}
+		want := "Container runtime 'runsc' of annotation tine/runtime is not allowed on this node, FN_CONTAINER_RUNTIMES_ALLOWED is: runc, crun"
+		if got := model.Describe(err); got.Status != 400 || got.Text != want {
+			t.Errorf("%s: got %d %s", name, got.Status, got.Text)
 		}
 	}
 }

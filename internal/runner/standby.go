@@ -208,7 +208,7 @@ func (s *Standby) lookAtFn(ctx context.Context, id string) error {
 // keep tells the pool of a function's present definition.
 func (s *Standby) keep(app *model.App, fn *model.Fn) {
 	spec := s.runner.spec(&invoke.Call{App: app, Fn: fn})
-	if s.runner.opts.Pool.Fits(spec.Need) {
+	if s.runner.refusal(spec) == nil {
 		s.runner.opts.Pool.Keep(spec)
 	}
 }

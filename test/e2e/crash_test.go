@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
 )
 
 // load calls functions from some clients until it is ended.
@@ -99,6 +103,99 @@ func TestServerKilledUnderLoadAndStartedAgain(t *testing.T) {
 		}
 	}
 	next.stopClean(t)
+}
+
+// foreignContainer runs a container that no server made.
+func foreignContainer(t *testing.T, ref string) (id string) {
+	t.Helper()
+	id = askEngine(t, func(ctx context.Context, engine *client.Client) (client.ContainerCreateResult, error) {
+		return engine.ContainerCreate(ctx, client.ContainerCreateOptions{Config: &container.Config{Image: ref, Cmd: []string{"sleep"}}})
+	}).ID
+	t.Cleanup(func() {
+		askEngine(t, func(ctx context.Context, engine *client.Client) (client.ContainerRemoveResult, error) {
+			return engine.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true})
+		})
+	})
+	askEngine(t, func(ctx context.Context, engine *client.Client) (client.ContainerStartResult, error) {
+		return engine.ContainerStart(ctx, id, client.ContainerStartOptions{})
+	})
+	return id
+}
+
+func running(t *testing.T, id string) bool {
+	t.Helper()
+	found := askEngine(t, func(ctx context.Context, engine *client.Client) (client.ContainerInspectResult, error) {
+		return engine.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+	})
+	return found.Container.State != nil && found.Container.State.Running
+}
+
+func TestKilledServersInstancesAreGoneSoonAfterItsNextStart(t *testing.T) {
+	const (
+		instances = 30
+		parallel  = 8 // launches at one time
+		soon      = 10 * time.Second
+	)
+	n := startNode(t, map[string]string{"FN_CONTAINER_LABEL_TAG": ""})
+	neighbour := startNode(t, map[string]string{"FN_CONTAINER_LABEL_TAG": "", "FN_STATE_DIR": filepath.Join(n.dir, "data")})
+	others := neighbour.fn(nil)
+	neighbour.wantNext(t, others)
+	foreign := foreignContainer(t, n.image)
+
+	fns := make(chan string, instances)
+	for range instances {
+		fns <- n.fn(object{"idle_timeout": 3600})
+	}
+	close(fns)
+	var callers sync.WaitGroup
+	for range parallel {
+		callers.Go(func() {
+			for id := range fns {
+				if got, err := n.do(n.request("POST", "/invoke/"+id, "x", mode("echo"))); err != nil || got.status != 200 {
+					t.Errorf("%v, %d %s", err, got.status, got.body)
+				}
+			}
+		})
+	}
+	callers.Wait()
+	if left := n.containers(t); len(left) != instances {
+		t.Fatalf("%d containers, want %d", len(left), instances)
+	}
+	_ = n.cmd.Process.Kill() // it lives
+	n.exitCode()
+	n.once.Do(func() {}) // it did not end in order
+	dirs, err := os.ReadDir(n.setting("FN_IOFS_PATH"))
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("%d directories of sockets, %v", len(dirs), err)
+	}
+
+	began := time.Now()
+	next := &node{server: launch(t, n.dir, map[string]string{"FN_CONTAINER_LABEL_TAG": "", "FN_IOFS_PATH": n.setting("FN_IOFS_PATH")}), image: n.image, appID: n.appID, names: n.names}
+	if !next.awaitServing() {
+		t.Fatal(next.log)
+	}
+	t.Cleanup(next.stop)
+	warm := next.fn(nil)
+	next.wantNext(t, warm)
+	eventually(t, soon-time.Since(began), func() bool { return len(n.containers(t)) == 0 }, func() string {
+		return fmt.Sprintf("%d containers of the killed server are left\n%s", len(n.containers(t)), next.log)
+	})
+	t.Logf("gone %v after the start", time.Since(began))
+	for _, entry := range dirs {
+		if _, err := os.Stat(filepath.Join(n.setting("FN_IOFS_PATH"), entry.Name())); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("directory %s of the killed server is left: %v", entry.Name(), err)
+		}
+	}
+	if !running(t, foreign) {
+		t.Error("somebody else's container has ended")
+	}
+	if len(neighbour.containers(t)) != 1 {
+		t.Error("the neighbour's container is gone")
+	}
+	neighbour.wantNext(t, others)
+	next.wantNext(t, warm)
+	next.stopClean(t)
+	neighbour.stopClean(t)
 }
 
 func TestShutdownUnderLoad(t *testing.T) {

@@ -190,11 +190,9 @@ func TestBusyNode(t *testing.T) {
 // awaitLog waits until the server's log says something.
 func (s *server) awaitLog(t *testing.T, says func(log string) bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !says(s.log.String()); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("the log does not say what was expected:\n%s", s.log)
-		}
-	}
+	eventually(t, 20*time.Second, func() bool { return says(s.log.String()) }, func() string {
+		return "the log does not say what was expected:\n" + s.log.String()
+	})
 }
 
 func TestRequestLimits(t *testing.T) {

@@ -187,16 +187,12 @@ func TestManyCallsOnANodeForFour(t *testing.T) {
 		t.Errorf("%d of 200 parallel calls failed", failed.Load())
 	}
 	transport.CloseIdleConnections()
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	var after resources
+	eventually(t, 15*time.Second, func() bool {
 		// Three more instances than before may be warm, each with a few
 		// goroutines and descriptors.
-		after := n.resources(t)
-		if after.goroutines <= before.goroutines+30 && after.descriptors <= before.descriptors+20 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("before %+v, after %+v", before, after)
-		}
-	}
+		after = n.resources(t)
+		return after.goroutines <= before.goroutines+30 && after.descriptors <= before.descriptors+20
+	}, func() string { return fmt.Sprintf("before %+v, after %+v", before, after) })
 	n.stopClean(t)
 }

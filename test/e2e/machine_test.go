@@ -43,10 +43,21 @@ func askEngine[T any](t *testing.T, ask func(context.Context, *client.Client) (T
 	return result
 }
 
-// containers lists the containers of servers with this one's label tag.
+// instanceLine is how the server tells the identifier of its containers.
+var instanceLine = regexp.MustCompile(`tine\.instance=([0-9a-f]{32})`)
+
+// containers lists the containers of servers with this one's label tag, or
+// without one those of this server's process alone.
 func (s *server) containers(t *testing.T) (ids []string) {
 	t.Helper()
 	label := "fn-agent-classifier=" + s.setting("FN_CONTAINER_LABEL_TAG")
+	if s.setting("FN_CONTAINER_LABEL_TAG") == "" {
+		found := instanceLine.FindStringSubmatch(s.log.String())
+		if found == nil {
+			t.Fatalf("the server does not tell its identifier:\n%s", s.log)
+		}
+		label = "tine.instance=" + found[1]
+	}
 	list := askEngine(t, func(ctx context.Context, engine *client.Client) (client.ContainerListResult, error) {
 		return engine.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: make(client.Filters).Add("label", label)})
 	})
@@ -168,7 +179,7 @@ func (s *server) resources(t *testing.T) resources {
 // eventually polls, as the engine and the kernel tell nobody when they are done.
 func eventually(t *testing.T, limit time.Duration, holds func() bool, otherwise func() string) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !holds(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal(otherwise())
 		}

@@ -12,6 +12,7 @@
 //	testfn print A B     writes A to standard output and B to standard error
 //	testfn env NAME      writes the value of a variable to standard output
 //	testfn fill N        fills N bytes of memory, then sleeps
+//	testfn fork N        makes N processes, ends them, writes how many it could make
 //	testfn inspect       writes what it sees of its container, as JSON ([report])
 //
 // Without arguments it is a function: FN_FORMAT must be http-stream or empty,
@@ -242,6 +243,8 @@ func command(args []string, getenv func(string) string, stdout, stderr io.Writer
 		debug.SetGCPercent(-1)
 		fill(number(arg(1), 0)) // for good, without a collector
 		sleepUntilEnded()
+	case "fork":
+		fmt.Fprintln(stdout, fork(number(arg(1), 0)))
 	case "inspect":
 		if err := inspect(nil).write(stdout); err != nil {
 			fmt.Fprintln(stderr, err)

@@ -17,6 +17,7 @@ type report struct {
 	UID      int    `json:"uid"`
 	GID      int    `json:"gid"`
 	PID      int    `json:"pid"`
+	PPID     int    `json:"ppid"`
 	Hostname string `json:"hostname"`
 
 	// Status holds lines of /proc/self/status: CapEff, CapPrm, CapBnd, CapInh,
@@ -39,6 +40,10 @@ type report struct {
 	// Writable tells of directories whether a file could be made in them.
 	Writable map[string]bool `json:"writable"`
 
+	// Readable tells of paths that say something about the machine, if they are
+	// there, whether one byte or entry could be read.
+	Readable map[string]bool `json:"readable"`
+
 	Interfaces  []string          `json:"interfaces"`
 	Environment map[string]string `json:"environment"`
 	Header      http.Header       `json:"header,omitempty"` // raw headers of the request
@@ -50,11 +55,12 @@ func (r *report) write(w io.Writer) error { return json.NewEncoder(w).Encode(r) 
 func inspect(header http.Header) *report {
 	hostname, _ := os.Hostname()
 	return &report{
-		UID: os.Getuid(), GID: os.Getgid(), PID: os.Getpid(), Hostname: hostname,
+		UID: os.Getuid(), GID: os.Getgid(), PID: os.Getpid(), PPID: os.Getppid(), Hostname: hostname,
 		Status: processStatus(), Mounts: mounts(), Rlimits: rlimits(), Cgroup: cgroup(),
 		Writable: map[string]bool{
 			"/": writable("/"), "/tmp": writable("/tmp"), "/tmp/iofs": writable("/tmp/iofs"), "/function": writable("/function"),
 		},
+		Readable:   readable(),
 		Interfaces: interfaces(), Environment: environment(os.Environ()), Header: header,
 	}
 }
@@ -131,6 +137,29 @@ func writable(dir string) bool {
 		return false
 	}
 	return file.Close() == nil && os.Remove(file.Name()) == nil
+}
+
+func readable() map[string]bool {
+	found := map[string]bool{}
+	for _, path := range []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/acpi", "/sys/firmware", "/proc/uptime"} {
+		info, err := os.Stat(path)
+		if err != nil {
+			continue
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			found[path] = false
+			continue
+		}
+		if info.IsDir() {
+			_, err = file.Readdirnames(1)
+		} else {
+			_, err = file.Read(make([]byte, 1))
+		}
+		found[path] = err == nil
+		_ = file.Close() // it was only read
+	}
+	return found
 }
 
 func interfaces() []string {
