@@ -136,6 +136,9 @@ func (n *Node) openDriver(ctx context.Context, size *capacity.Sizing) (driver.Dr
 		metrics.RegisterInstanceID(n.registry, made.InstanceID())
 		n.log.Info("instance of this server", slog.String("tine.instance", made.InstanceID()))
 	}
+	for _, wrap := range n.opts.WrapDriver {
+		engine = wrap(engine)
+	}
 	n.stack.push("the container engine", engine.Close)
 	can := engine.Capabilities()
 	n.log.Info("container engine", slog.String("driver", can.Name), slog.String("version", can.Version))

@@ -36,6 +36,10 @@ type Options struct {
 	// Driver is the container engine; nil: the one that the settings name. The
 	// node closes it.
 	Driver driver.Driver
+	// WrapDriver wraps the driver, the last one outermost: to change what
+	// containers are made from, by their extensions for example. A wrapper hands on
+	// a copy of the spec that it changes.
+	WrapDriver []func(driver.Driver) driver.Driver
 	// Middleware wraps the invoker of a full node, the last one outermost.
 	Middleware []func(invoke.Invoker) invoke.Invoker
 }

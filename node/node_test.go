@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/fake"
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/node"
@@ -99,6 +101,60 @@ func TestNodeIsEmbeddedWithAnEngineAndMiddlewareOfItsOwn(t *testing.T) {
 	}
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	goleak.VerifyNone(t, ignore)
+}
+
+// flavoured is a driver that hands a call's extension on to the container.
+type flavoured struct{ driver.Driver }
+
+func (d flavoured) Create(ctx context.Context, spec *driver.Spec) (driver.Container, error) {
+	changed := *spec
+	changed.Env = append(slices.Clone(spec.Env), "FN_CHEESE="+spec.Extensions["FN_CHEESE"])
+	return d.Driver.Create(ctx, &changed)
+}
+
+func TestExtensionsOfACallReachADriverThatWrapsAnother(t *testing.T) {
+	engine := fake.New(fake.Options{})
+	e := run(t, node.Options{
+		Driver:     engine,
+		WrapDriver: []func(driver.Driver) driver.Driver{func(d driver.Driver) driver.Driver { return flavoured{d} }},
+		Middleware: []func(invoke.Invoker) invoke.Invoker{func(next invoke.Invoker) invoke.Invoker {
+			return invoke.InvokerFunc(func(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
+				call.Extensions = map[string]string{"FN_CHEESE": call.Header.Get("Cheese")}
+				return next.Invoke(ctx, call)
+			})
+		}},
+	})
+	app := e.create("/v2/apps", `{"name":"app"}`)
+	fn := e.create("/v2/fns", `{"name":"fn","app_id":"`+app+`","image":"any"}`)
+	for _, cheese := range []string{"brie", "gouda", "brie"} {
+		request, err := http.NewRequest("POST", e.url+"/invoke/"+fn, strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Cheese", cheese)
+		response, err := http.DefaultTransport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != 200 {
+			t.Errorf("status %d", response.StatusCode)
+		}
+	}
+	var got []string
+	for _, c := range engine.Containers() {
+		for _, variable := range c.Spec().Env {
+			if cheese, found := strings.CutPrefix(variable, "FN_CHEESE="); found {
+				got = append(got, cheese)
+			}
+		}
+	}
+	if !slices.Equal(got, []string{"brie", "gouda"}) { // other extensions, other containers
+		t.Errorf("containers of %v", got)
+	}
+	if err := e.stop(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestFailedStartLeavesNothing(t *testing.T) {

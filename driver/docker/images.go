@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/tinefn/tine/driver"
 )
@@ -19,6 +20,8 @@ type images struct {
 	mu     sync.Mutex // guards the rest
 	under  map[driver.ImageRequest]*ensuring
 	silent map[string]struct{} // names whose registry does not say what they mean
+
+	pulls singleflight.Group // of requests for the same image with the same credentials
 }
 
 // ensuring is the work on one image. All who wait for it get its error.
@@ -101,7 +104,10 @@ func (d *Driver) fetch(ctx context.Context, want driver.ImageRequest) (*localIma
 		}
 	}
 	began := time.Now()
-	if err := d.pull(ctx, want.Name, named, who); err != nil {
+	_, err, _ = d.images.pulls.Do(named.String()+" "+string(who.digest[:]), func() (any, error) {
+		return nil, d.pull(ctx, want.Name, named, who) // ctx is the driver's, so nobody's leaving ends it for others
+	})
+	if err != nil {
 		return nil, err
 	}
 	d.cleaner.wake()

@@ -276,6 +276,7 @@ func TestPullIsNotSharedWithOtherCredentials(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, want := range []driver.ImageRequest{
 		{Name: "i", Tenant: "a", Token: "one"}, {Name: "i", Tenant: "a", Token: "one"}, {Name: "i", Tenant: "a", Token: "two"}, {Name: "i", Tenant: "b", Token: "one"},
+		{Name: "i", Tenant: "a"}, {Name: "i", Tenant: "b"}, {Name: "i:latest", Tenant: "c"},
 	} {
 		caller := newJoining(t.Context())
 		wg.Go(func() {
@@ -285,17 +286,21 @@ func TestPullIsNotSharedWithOtherCredentials(t *testing.T) {
 		})
 		<-caller.joined
 	}
-	pulls := 0
-	for deadline := time.Now().Add(10 * time.Second); pulls < 3; time.Sleep(time.Millisecond) {
+	pulls, looked := 0, 0
+	for deadline := time.Now().Add(10 * time.Second); pulls < 3 || looked < 6; time.Sleep(time.Millisecond) {
 		for _, name := range e.take() {
-			if name == "POST image create" {
+			switch name {
+			case "POST image create":
 				pulls++
+			case "GET image json":
+				looked++
 			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%d pulls, want 3", pulls)
+			t.Fatalf("%d pulls, want 3, after %d looks, want 6", pulls, looked)
 		}
 	}
+	time.Sleep(200 * time.Millisecond) // from the look to the pull, or to the wait for another's
 	close(e.pull)
 	wg.Wait()
 	if slices.Contains(e.take(), "POST image create") {

@@ -34,7 +34,7 @@ func (p *Pool) fillLocked() {
 	var passed map[*group]bool
 	for g := p.nextLocked(passed); g != nil; g = p.nextLocked(passed) {
 		switch {
-		case !g.imageReady:
+		case !g.hasImage():
 			p.prepareLocked(g)
 		case p.reserveLocked(g):
 			p.launchLocked(g)

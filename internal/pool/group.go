@@ -35,6 +35,7 @@ type group struct {
 	ending     int          // instances that are being removed
 	image      driver.Image // what its name meant when last looked for
 	imageReady bool         // it was local then
+	imageAt    time.Time    // when that was
 	refresh    *refreshing
 	preparing  bool // it is being looked for
 	imageTook  time.Duration
@@ -67,6 +68,15 @@ func (p *Pool) groupLocked(spec *Spec) *group {
 		g.registryToken = spec.RegistryToken
 	}
 	return g
+}
+
+// imageTrust is how long an image that no container is made from is taken to be
+// where it was found. Drivers do not clean up one that was just asked for.
+const imageTrust = 30 * time.Second
+
+// hasImage reports whether the image need not be looked for before a launch.
+func (g *group) hasImage() bool {
+	return g.imageReady && (len(g.all) > 0 || time.Since(g.imageAt) < imageTrust)
 }
 
 // imageRequest asks for the image of the group's instances.

@@ -87,7 +87,7 @@ func (p *Pool) refreshLocked(g *group, now time.Time) {
 // soon as nobody uses them.
 func (p *Pool) setImageLocked(g *group, image driver.Image) {
 	before := g.image
-	g.image, g.imageReady = image, true
+	g.image, g.imageReady, g.imageAt = image, true, time.Now()
 	if before.ID == image.ID || before.ID == "" {
 		return
 	}
