@@ -32,6 +32,7 @@ type engineContainer struct {
 	output atomic.Pointer[output] // nil: not attached
 
 	connection connection    // guarded by the driver's mutex, once Create has returned
+	awaited    func()        // nobody waits for it any more; may be repeated
 	joins      int           // namespaces of the prefork pool that it tried
 	lost       time.Duration // with those that were gone
 
@@ -55,7 +56,7 @@ func (d *Driver) Create(ctx context.Context, spec *driver.Spec) (driver.Containe
 		return nil, errClosed
 	}
 	c := &engineContainer{
-		driver: d, name: spec.ID, spec: spec,
+		driver: d, name: spec.ID, spec: spec, awaited: d.starts.await(),
 		started: make(chan struct{}), removed: make(chan struct{}),
 	}
 	result := make(chan error)
@@ -105,6 +106,7 @@ func (c *engineContainer) create() error {
 		}
 	}
 	if err != nil {
+		c.awaited()
 		d.disconnect(c.connection)
 		d.cleaner.release(imageOf(c.spec))
 	}
@@ -150,6 +152,7 @@ func (c *engineContainer) ID() string { return *c.id.Load() }
 // If the namespace that the container was to join is gone, it is made again
 // with another one.
 func (c *engineContainer) Start(ctx context.Context) error {
+	defer c.awaited()
 	leave, err := c.driver.starts.enter(ctx)
 	if err != nil {
 		return fmt.Errorf("start container %s: %w", c.name, err)
@@ -301,6 +304,7 @@ func (c *engineContainer) Stop(ctx context.Context) error {
 // Remove kills and removes the container. After an error it may be repeated,
 // but the output is over.
 func (c *engineContainer) Remove(ctx context.Context) error {
+	c.awaited()
 	c.ended.Store(true)
 	c.removing.Store(true)
 	thawErr := c.thawForEnd()

@@ -47,14 +47,14 @@ type placeholders struct {
 
 var _ prefork.Maker = (*placeholders)(nil)
 
-// Make makes and starts a placeholder, when nobody waits for a container.
+// Make makes and starts a placeholder.
 func (p *placeholders) Make(ctx context.Context, name, networkName string) (prefork.Namespace, error) {
 	d := p.driver
 	if !d.begin() {
 		return nil, errClosed
 	}
 	defer d.wg.Done()
-	leave, err := d.starts.enterLast(ctx)
+	leave, err := d.starts.enter(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func (d *Driver) startPrefork() {
 	}
 	maker.image = placeholderImage{driver: d, request: opts.Image}
 	d.prefork = prefork.New(prefork.Options{
-		Maker: maker, Networks: own, Min: opts.Min, Max: opts.Max, UseOnce: opts.UseOnce,
+		Maker: maker, Quiet: d.starts.awaitQuiet, Networks: own, Min: opts.Min, Max: opts.Max, UseOnce: opts.UseOnce,
 		Quarantine: opts.Quarantine, KeepUsed: opts.KeepUsed, ProbeEvery: opts.ProbeEvery,
 		Logger: d.log, Observer: opts.Observer,
 	})

@@ -275,8 +275,13 @@ func TestPullIsNotSharedWithOtherCredentials(t *testing.T) {
 	e.take()
 	var wg sync.WaitGroup
 	for _, want := range []driver.ImageRequest{
-		{Name: "i", Tenant: "a", Token: "one"}, {Name: "i", Tenant: "a", Token: "one"}, {Name: "i", Tenant: "a", Token: "two"}, {Name: "i", Tenant: "b", Token: "one"},
-		{Name: "i", Tenant: "a"}, {Name: "i", Tenant: "b"}, {Name: "i:latest", Tenant: "c"},
+		{Name: "i", Tenant: "a", Token: "one"},
+		{Name: "i", Tenant: "a", Token: "one"},
+		{Name: "i", Tenant: "a", Token: "two"},
+		{Name: "i", Tenant: "b", Token: "one"},
+		{Name: "i", Tenant: "a"},
+		{Name: "i", Tenant: "b"},
+		{Name: "i:latest", Tenant: "c"},
 	} {
 		caller := newJoining(t.Context())
 		wg.Go(func() {

@@ -8,66 +8,79 @@ import (
 
 // starts bounds the starts of containers that are under way: engines get slower
 // per start, and have been seen to hang, when they are asked for many at once.
-// Starts that somebody waits for go first. Others, which prepare for later, wait
-// until there are none, as they would only take the processors from them.
+// What is not for a container that somebody waits for can wait until there has
+// been none for a moment, as it would only take the processors from those.
 type starts struct {
 	slots chan struct{}
 
-	mu     sync.Mutex // guards the rest
-	urgent int        // starts that somebody waits for, in line or under way
-	quiet  chan struct{}
+	mu      sync.Mutex // guards the rest
+	awaited int        // containers that somebody waits for
+	changed chan struct{}
+	quiet   time.Time // when the last of them was there
 }
 
-// patientWait is how long a start that nobody waits for is put off at most, so
-// that a busy time without end does not keep the pool empty.
-const patientWait = 10 * time.Second
+const (
+	// quietFor is how long nobody may have waited for a container: the function in it
+	// has to begin, and the next one may follow.
+	quietFor = 200 * time.Millisecond
+
+	// patience is how long other work is put off at most, so that a busy time without
+	// end does not keep the pool empty.
+	patience = 10 * time.Second
+)
 
 func newStarts(limit int) *starts {
-	s := &starts{slots: make(chan struct{}, limit), quiet: make(chan struct{})}
-	close(s.quiet)
-	return s
+	return &starts{slots: make(chan struct{}, limit), changed: make(chan struct{})}
 }
 
-// enter waits for a turn. The caller calls leave when the start is over.
-func (s *starts) enter(ctx context.Context) (leave func(), err error) {
+// await says that somebody waits for a container. The caller calls done when it
+// was started, or will not be.
+func (s *starts) await() (done func()) {
 	s.mu.Lock()
-	if s.urgent++; s.urgent == 1 {
-		s.quiet = make(chan struct{})
-	}
+	s.awaited++
 	s.mu.Unlock()
-	done := func() {
+	return sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.urgent--; s.urgent == 0 {
-			close(s.quiet)
+		if s.awaited--; s.awaited == 0 {
+			s.quiet = time.Now()
+			close(s.changed)
+			s.changed = make(chan struct{})
 		}
-	}
-	select {
-	case s.slots <- struct{}{}:
-		return func() { <-s.slots; done() }, nil
-	case <-ctx.Done():
-		done()
-		return nil, ended(ctx)
-	}
+	})
 }
 
-// enterLast waits until nobody else is starting anything, or long enough.
-func (s *starts) enterLast(ctx context.Context) (leave func(), err error) {
-	timer := time.NewTimer(patientWait)
-	defer timer.Stop()
-	s.mu.Lock()
-	quiet := s.quiet
-	s.mu.Unlock()
-	select {
-	case <-quiet:
-	case <-timer.C:
-	case <-ctx.Done():
-		return nil, ended(ctx)
-	}
+// enter waits for a turn to start a container. The caller calls leave when that
+// is over.
+func (s *starts) enter(ctx context.Context) (leave func(), err error) {
 	select {
 	case s.slots <- struct{}{}:
 		return func() { <-s.slots }, nil
 	case <-ctx.Done():
 		return nil, ended(ctx)
+	}
+}
+
+// awaitQuiet waits until nobody has waited for a container for a moment, until
+// patience ends, or ctx.
+func (s *starts) awaitQuiet(ctx context.Context) {
+	limit := time.Now().Add(patience)
+	for ctx.Err() == nil {
+		s.mu.Lock()
+		wait, changed := time.Until(s.quiet.Add(quietFor)), s.changed
+		if s.awaited > 0 {
+			wait = patience
+		}
+		s.mu.Unlock()
+		if wait = min(wait, time.Until(limit)); wait <= 0 {
+			return
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-ctx.Done():
+		}
+		timer.Stop()
 	}
 }

@@ -40,37 +40,36 @@ func TestStartsAreBounded(t *testing.T) {
 	})
 }
 
-func TestPreparationsWaitForStartsThatSomebodyWaitsFor(t *testing.T) {
+func TestOtherWorkWaitsForContainersThatSomebodyWaitsFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStarts(2)
-		began := time.Now()
-		busy := func(d time.Duration) {
-			leave, err := s.enter(t.Context())
-			if err != nil {
-				t.Error(err)
-				return
+		last := func(want time.Duration) {
+			t.Helper()
+			began := time.Now()
+			s.awaitQuiet(t.Context())
+			if took := time.Since(began); took != want {
+				t.Errorf("after %v, not %v", took, want)
 			}
-			time.Sleep(d)
-			leave()
 		}
-		go busy(3 * time.Second)
-		synctest.Wait()
-		leave, err := s.enterLast(t.Context())
-		if err != nil || time.Since(began) != 3*time.Second {
-			t.Errorf("after %v, %v", time.Since(began), err)
-		}
-		leave()
+		last(0) // nobody waits for anything
 
-		// Not for ever.
-		go busy(time.Hour)
-		synctest.Wait()
-		began = time.Now()
-		leave, err = s.enterLast(t.Context())
-		if err != nil || time.Since(began) != patientWait {
-			t.Errorf("after %v, %v", time.Since(began), err)
-		}
-		leave()
-		time.Sleep(time.Hour)
+		first, second := s.await(), s.await()
+		time.AfterFunc(time.Second, first)
+		time.AfterFunc(3*time.Second, second)
+		last(3*time.Second + quietFor)
+
+		// One that begins in the quiet moment counts too.
+		done := s.await()
+		time.AfterFunc(time.Second, done)
+		time.AfterFunc(time.Second+quietFor/2, func() { time.AfterFunc(time.Second, s.await()) })
+		last(2*time.Second + quietFor/2 + quietFor)
+
+		// But not for ever.
+		done = s.await()
+		last(patience)
+		done()
+		done() // counts once
+		last(quietFor)
 	})
 }
 
@@ -86,12 +85,13 @@ func TestWhoLeavesTheLineOfStartsTakesNoTurn(t *testing.T) {
 		if _, err := s.enter(ctx); err == nil {
 			t.Error("two at once")
 		}
-		if _, err := s.enterLast(ctx); err == nil {
-			t.Error("two at once")
+		began, done := time.Now(), s.await()
+		if s.awaitQuiet(ctx); time.Since(began) > 0 {
+			t.Error("waited although the context has ended")
 		}
+		done()
 		leave()
-		leave, err = s.enterLast(t.Context()) // the one who left is not counted
-		if err != nil {
+		if leave, err = s.enter(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		leave()

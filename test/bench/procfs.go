@@ -29,7 +29,7 @@ func memoryOf(pid int, field string) (int64, error) {
 	return parseStatus(text, field)
 }
 
-// parseStatus finds a field in kB in /proc/PID/status.
+// parseStatus finds a field in kB in /proc/PID/status or /proc/meminfo.
 func parseStatus(text []byte, field string) (int64, error) {
 	for row := range bytes.Lines(text) {
 		words := bytes.Fields(row)
@@ -39,6 +39,15 @@ func parseStatus(text []byte, field string) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("%w: no %s", errProcfs, field)
+}
+
+// availableMemory is what the machine has left for new programs, in bytes.
+func availableMemory() (int64, error) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	return parseStatus(text, "MemAvailable:")
 }
 
 // processorTime returns what a process has used, in user and kernel mode.

@@ -97,7 +97,13 @@ func coldRow(ctx context.Context, b *bench) (lines []line, err error) {
 			if err != nil {
 				return nil, err
 			}
-			if err := n.awaitPool(ctx); err != nil {
+			// What is made in the background must not hit the other node either.
+			for _, n := range nodes {
+				if err := n.awaitPool(ctx); err != nil {
+					return nil, err
+				}
+			}
+			if err := awaitQuiet(ctx); err != nil {
 				return nil, err
 			}
 			took, err := n.call(ctx, fnID, echoHeader, echoBody)
@@ -106,11 +112,6 @@ func coldRow(ctx context.Context, b *bench) (lines []line, err error) {
 			}
 			if round > 0 {
 				latencies[i] = append(latencies[i], took)
-			}
-		}
-		for _, n := range nodes { // what is made in the background must not hit the other node
-			if err := n.awaitPool(ctx); err != nil {
-				return nil, err
 			}
 		}
 	}
@@ -164,6 +165,9 @@ func (n coldNode) burst(ctx context.Context, size int) (took time.Duration, err 
 		}
 	}
 	if err := n.awaitPool(ctx); err != nil {
+		return 0, err
+	}
+	if err := awaitQuiet(ctx); err != nil {
 		return 0, err
 	}
 	errs := make([]error, size)

@@ -22,7 +22,7 @@ func engineRow(ctx context.Context, b *bench) (lines []line, err error) {
 	for i, variant := range coldVariants {
 		opts := docker.Options{Host: os.Getenv("DOCKER_HOST"), LabelTag: "bench-" + filepath.Base(b.dir)}
 		if variant.prefork {
-			opts.Prefork = docker.Prefork{Min: 2, Max: 4, UseOnce: true}
+			opts.Prefork = docker.Prefork{Min: enginePool, Max: 2 * enginePool, UseOnce: true}
 		}
 		if drivers[i], err = docker.New(ctx, opts); err != nil {
 			return nil, err
@@ -33,13 +33,16 @@ func engineRow(ctx context.Context, b *bench) (lines []line, err error) {
 	for round := range count {
 		b.progress.show("container %d of %d", round+1, count)
 		for i, d := range drivers {
-			if err := awaitNamespaces(ctx, d); err != nil {
+			if err := awaitNamespaces(ctx, d, enginePool); err != nil {
+				return nil, err
+			}
+			if err := awaitQuiet(ctx); err != nil {
 				return nil, err
 			}
 			if err := b.timeContainer(ctx, d, &laps[i]); err != nil {
 				return nil, err
 			}
-			if err := awaitNamespaces(ctx, d); err != nil { // before the other's turn
+			if err := awaitNamespaces(ctx, d, enginePool); err != nil { // before the other's turn
 				return nil, err
 			}
 		}
@@ -92,15 +95,65 @@ type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
-// awaitNamespaces waits until a driver with a pool has filled it.
-func awaitNamespaces(ctx context.Context, d *docker.Driver) error {
+// poolRow finds out what the namespaces of a prefork pool take of the machine's
+// memory.
+func poolRow(ctx context.Context, b *bench) (lines []line, err error) {
+	size, rounds := choose(b, 30, 4), choose(b, 3, 1)
+	var each, took []float64
+	for round := range rounds {
+		b.progress.show("round %d of %d", round+1, rounds)
+		mebibytes, seconds, err := b.measurePool(ctx, size)
+		if err != nil {
+			return nil, err
+		}
+		each, took = append(each, mebibytes), append(took, seconds)
+	}
+	return []line{
+		valuesLine(fmt.Sprintf("memory of each of %d namespaces", size), "MB", each),
+		valuesLine("time to make one, two at once", "ms", took),
+	}, nil
+}
+
+// measurePool fills a pool and returns what each of its namespaces took.
+func (b *bench) measurePool(ctx context.Context, size int) (mebibytes, milliseconds float64, err error) {
+	if err := awaitQuiet(ctx); err != nil {
+		return 0, 0, err
+	}
+	before, err := availableMemory()
+	if err != nil {
+		return 0, 0, err
+	}
+	began := time.Now()
+	d, err := docker.New(ctx, docker.Options{
+		Host: os.Getenv("DOCKER_HOST"), LabelTag: "bench-" + filepath.Base(b.dir), Prefork: docker.Prefork{Min: size, Max: size},
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, d.Close(context.WithoutCancel(ctx))) }()
+	if err := awaitNamespaces(ctx, d, size); err != nil {
+		return 0, 0, err
+	}
+	took := time.Since(began)
+	if err := awaitQuiet(ctx); err != nil {
+		return 0, 0, err
+	}
+	after, err := availableMemory()
+	return inMebibytes(before-after) / float64(size), inMilliseconds(took) / float64(size), err
+}
+
+// enginePool is how many namespaces are ready in row engine.
+const enginePool = 2
+
+// awaitNamespaces waits until a driver with a pool has so many, and makes nothing.
+func awaitNamespaces(ctx context.Context, d *docker.Driver, want int) error {
 	levels := d.PreforkLevels()
 	if levels == nil {
 		return nil
 	}
 	err := poll(ctx, 5*time.Millisecond, startLimit, func() (bool, error) {
 		count := d.PreforkLevels()[0].Count
-		return count[prefork.Ready] >= 2 && count[prefork.Creating]+count[prefork.Probing]+count[prefork.Retiring] == 0, nil
+		return count[prefork.Ready] >= want && count[prefork.Creating]+count[prefork.Probing]+count[prefork.Retiring] == 0, nil
 	})
 	if err != nil {
 		return fmt.Errorf("wait for network namespaces: %w", err)

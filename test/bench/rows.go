@@ -24,6 +24,7 @@ var rows = []row{
 	{"freeze", "calls after pauses of 150 ms; against a node that does not freeze", false, freezeRow},
 	{"cold", "first call of a function that was never called, image local; with and without the prefork pool", false, coldRow},
 	{"burst", "30 functions that were never called, at the same time; likewise", false, burstRow},
+	{"pool", "what each network namespace of the prefork pool takes: memory, and time to make it", false, poolRow},
 	{"engine", "create, start and remove of a container by the driver; likewise", false, engineRow},
 	{"overload", "ten times more clients than capacity; against the peak of the same node", false, overloadRow},
 	{"memory", "the server's peak memory with 64 MB responses through 8 clients", false, memoryRow},

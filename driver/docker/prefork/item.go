@@ -44,11 +44,11 @@ var legal = [...][]State{
 type item struct {
 	name    string
 	network *network
-	made    time.Time
 
 	state   State
 	since   time.Time // when it got into the state
 	space   Namespace // nil while Creating
+	made    time.Time // when that began
 	dead    bool      // what holds it has died
 	probed  time.Time
 	probing bool // while it is Ready or Leased

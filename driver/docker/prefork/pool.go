@@ -65,15 +65,17 @@ func (p *Pool) balance() {
 
 // createLocked begins to make a namespace.
 func (p *Pool) createLocked(n *network) {
-	it := &item{name: namePrefix + model.NewID(), network: n, made: time.Now(), since: time.Now()}
+	it := &item{name: namePrefix + model.NewID(), network: n, since: time.Now()}
 	p.items[it] = struct{}{}
 	p.count[Creating]++
 	n.count[Creating]++
 	p.wg.Go(func() {
+		p.opts.Quiet(p.ctx)
+		began := time.Now()
 		space, err := p.opts.Maker.Make(p.ctx, it.name, n.name)
 		if err == nil {
 			p.mu.Lock()
-			it.space = space
+			it.space, it.made = space, began
 			p.moveLocked(it, Probing)
 			p.balanceLocked()
 			p.mu.Unlock()
@@ -82,7 +84,7 @@ func (p *Pool) createLocked(n *network) {
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.opts.Observer.Made(n.name, time.Since(it.made), err)
+		p.opts.Observer.Made(n.name, time.Since(began), err)
 		p.moveLocked(it, gone)
 		p.networkFailedLocked(n, fmt.Errorf("make a namespace: %w", err))
 		p.balanceLocked()
@@ -207,6 +209,7 @@ func (p *Pool) retireLocked(it *item, cause string) {
 	p.moveLocked(it, Retiring)
 	p.log.Debug("namespace ends", slog.String("namespace", it.name), slog.String("reason", cause))
 	p.wg.Go(func() {
+		p.opts.Quiet(p.ctx)
 		began := time.Now()
 		for pause := firstRemovalPause; ; pause = min(2*pause, lastRemovalPause) {
 			if p.ctx.Err() != nil {

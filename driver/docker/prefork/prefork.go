@@ -50,6 +50,10 @@ type Options struct {
 	Maker    Maker
 	Networks []string // names of networks to make namespaces in; empty: the engine's default
 
+	// Quiet waits for a moment at which it costs nobody anything to make or remove a
+	// namespace, but not for ever. Nil: it always is.
+	Quiet func(ctx context.Context)
+
 	Min int // namespaces that are ready while nobody asks for any
 	Max int // of all that exist at a time, leased ones included; at least 1
 
@@ -117,6 +121,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Parallel <= 0 {
 		o.Parallel = DefaultParallel
+	}
+	if o.Quiet == nil {
+		o.Quiet = func(context.Context) {}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
