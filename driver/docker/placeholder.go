@@ -32,7 +32,7 @@ const (
 
 // PlaceholderBytes is what a placeholder costs the machine in memory, as
 // measured: most of it is the engine's process beside it.
-const PlaceholderBytes = 8 << 20
+const PlaceholderBytes = 4 << 20
 
 // placeholderLabel marks placeholders.
 const placeholderLabel = "tine.placeholder"

@@ -41,13 +41,24 @@ func parseStatus(text []byte, field string) (int64, error) {
 	return 0, fmt.Errorf("%w: no %s", errProcfs, field)
 }
 
-// availableMemory is what the machine has left for new programs, in bytes.
-func availableMemory() (int64, error) {
+// memoryFields are the parts of /proc/meminfo that programs and the kernel hold, as
+// opposed to copies of files, which the kernel drops when it needs the memory.
+var memoryFields = []string{"AnonPages:", "Shmem:", "Slab:", "KernelStack:", "PageTables:", "Percpu:"}
+
+// heldMemory is what the whole machine cannot do without at the moment, in bytes.
+func heldMemory() (sum int64, err error) {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0, err
 	}
-	return parseStatus(text, "MemAvailable:")
+	for _, field := range memoryFields {
+		n, err := parseStatus(text, field)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
 }
 
 // processorTime returns what a process has used, in user and kernel mode.

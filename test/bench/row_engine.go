@@ -119,7 +119,7 @@ func (b *bench) measurePool(ctx context.Context, size int) (mebibytes, milliseco
 	if err := awaitQuiet(ctx); err != nil {
 		return 0, 0, err
 	}
-	before, err := availableMemory()
+	before, err := heldMemory()
 	if err != nil {
 		return 0, 0, err
 	}
@@ -138,8 +138,8 @@ func (b *bench) measurePool(ctx context.Context, size int) (mebibytes, milliseco
 	if err := awaitQuiet(ctx); err != nil {
 		return 0, 0, err
 	}
-	after, err := availableMemory()
-	return inMebibytes(before-after) / float64(size), inMilliseconds(took) / float64(size), err
+	after, err := heldMemory()
+	return inMebibytes(after-before) / float64(size), inMilliseconds(took) / float64(size), err
 }
 
 // enginePool is how many namespaces are ready in row engine.

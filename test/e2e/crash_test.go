@@ -133,10 +133,12 @@ func running(t *testing.T, id string) bool {
 func TestKilledServersInstancesAreGoneSoonAfterItsNextStart(t *testing.T) {
 	const (
 		instances = 30
-		parallel  = 8 // launches at one time
+		pool      = 10 // namespaces that are ready
+		parallel  = 8  // launches at one time
 		soon      = 10 * time.Second
 	)
-	n := startNode(t, map[string]string{"FN_CONTAINER_LABEL_TAG": ""})
+	settings := map[string]string{"FN_CONTAINER_LABEL_TAG": "", "FN_PREFORK_MIN": fmt.Sprint(pool), "FN_PREFORK_MAX": fmt.Sprint(instances + pool)}
+	n := startNode(t, settings)
 	neighbour := startNode(t, map[string]string{"FN_CONTAINER_LABEL_TAG": "", "FN_STATE_DIR": filepath.Join(n.dir, "data")})
 	others := neighbour.fn(nil)
 	neighbour.wantNext(t, others)
@@ -158,8 +160,10 @@ func TestKilledServersInstancesAreGoneSoonAfterItsNextStart(t *testing.T) {
 		})
 	}
 	callers.Wait()
-	if left := n.containers(t); len(left) != instances {
-		t.Fatalf("%d containers, want %d", len(left), instances)
+	n.awaitMetric(t, preforkLevel("ready"), fmt.Sprint(pool))
+	n.awaitMetric(t, preforkLevel("creating"), "0")
+	if all, held := len(n.containers(t)), len(n.placeholders(t)); all-held != instances || held < pool {
+		t.Fatalf("%d containers, %d of them placeholders", all, held)
 	}
 	_ = n.cmd.Process.Kill() // it lives
 	n.exitCode()

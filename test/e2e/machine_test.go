@@ -46,9 +46,9 @@ func askEngine[T any](t *testing.T, ask func(context.Context, *client.Client) (T
 // instanceLine is how the server tells the identifier of its containers.
 var instanceLine = regexp.MustCompile(`tine\.instance=([0-9a-f]{32})`)
 
-// containers lists the containers of servers with this one's label tag, or
-// without one those of this server's process alone.
-func (s *server) containers(t *testing.T) (ids []string) {
+// containers lists the containers of servers with this one's label tag, or of
+// this one if it has none: those with all of some other labels.
+func (s *server) containers(t *testing.T, labels ...string) (ids []string) {
 	t.Helper()
 	label := "fn-agent-classifier=" + s.setting("FN_CONTAINER_LABEL_TAG")
 	if s.setting("FN_CONTAINER_LABEL_TAG") == "" {
@@ -59,7 +59,7 @@ func (s *server) containers(t *testing.T) (ids []string) {
 		label = "tine.instance=" + found[1]
 	}
 	list := askEngine(t, func(ctx context.Context, engine *client.Client) (client.ContainerListResult, error) {
-		return engine.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: make(client.Filters).Add("label", label)})
+		return engine.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: make(client.Filters).Add("label", append(labels, label)...)})
 	})
 	for _, c := range list.Items {
 		ids = append(ids, c.ID)

@@ -64,15 +64,8 @@ func TestPlaceholdersKilledUnderLoad(t *testing.T) {
 	n.stopClean(t)
 }
 
-// placeholders lists those of the server that run.
-func (s *server) placeholders(t *testing.T) (ids []string) {
+// placeholders lists those of the server.
+func (s *server) placeholders(t *testing.T) []string {
 	t.Helper()
-	filters := make(client.Filters).Add("label", "fn-agent-classifier="+s.setting("FN_CONTAINER_LABEL_TAG")).Add("label", "tine.placeholder=true")
-	list := askEngine(t, func(ctx context.Context, engine *client.Client) (client.ContainerListResult, error) {
-		return engine.ContainerList(ctx, client.ContainerListOptions{Filters: filters})
-	})
-	for _, c := range list.Items {
-		ids = append(ids, c.ID)
-	}
-	return ids
+	return s.containers(t, "tine.placeholder=true")
 }
