@@ -73,7 +73,7 @@ func (r *privateRecord) reloadLocked() error {
 		return nil
 	}
 	file, err := os.Open(r.file)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // whether there can be one, a change will tell
 		r.known, r.read = privateImages{}, nil
 		return nil
 	}
