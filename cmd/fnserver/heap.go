@@ -24,7 +24,7 @@ const (
 	restBytes = 1 << 20
 	// worthBytes is how much must have been allocated since memory was given
 	// back for it to be worth while.
-	worthBytes = 4 << 20
+	worthBytes = 1 << 20
 )
 
 // keepHeap keeps the floor, and gives memory back, until the function that it

@@ -11,15 +11,15 @@ import (
 
 func TestMemoryIsGivenBackOnceAtARest(t *testing.T) {
 	for name, test := range map[string]struct {
-		allocated []uint64 // megabytes in each interval
+		allocated []uint64 // kilobytes in each interval
 		freed     int
 	}{
 		"never busy":         {[]uint64{0, 0, 0}, 0},
-		"busy":               {[]uint64{9, 9, 9}, 0},
-		"rests":              {[]uint64{9, 0, 0, 0}, 1},
-		"rests twice":        {[]uint64{9, 0, 9, 9, 0}, 2},
-		"little, but often":  {[]uint64{9, 0, 1, 0, 1, 0, 1, 0}, 1},
-		"little, very often": {[]uint64{9, 0, 1, 1, 1, 1, 0}, 2},
+		"busy":               {[]uint64{9000, 9000, 9000}, 0},
+		"rests":              {[]uint64{9000, 0, 0, 0}, 1},
+		"rests twice":        {[]uint64{9000, 0, 9000, 9000, 0}, 2},
+		"little, but often":  {[]uint64{9000, 0, 300, 0, 300, 0, 300, 0}, 1},
+		"little, very often": {[]uint64{9000, 0, 300, 300, 300, 300, 0}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -31,8 +31,8 @@ func TestMemoryIsGivenBackOnceAtARest(t *testing.T) {
 				)
 				wg.Go(func() { giveBack(ctx, total.Load, func() { freed++ }) })
 				synctest.Wait()
-				for _, megabytes := range test.allocated {
-					total.Add(megabytes << 20)
+				for _, kilobytes := range test.allocated {
+					total.Add(kilobytes << 10)
 					time.Sleep(restInterval)
 					synctest.Wait()
 				}

@@ -2,10 +2,12 @@ package docker
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"time"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
@@ -18,8 +20,8 @@ const lastOutput = time.Second
 
 // output copies a container's standard output and error to the spec's writers.
 type output struct {
-	stream client.HijackedResponse
-	done   chan struct{} // closed when the copying ended
+	conn net.Conn      // to the engine
+	done chan struct{} // closed when the copying ended
 }
 
 // attach begins to copy. It has to happen before the start, so that nothing is
@@ -32,15 +34,34 @@ func (c *engineContainer) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o := &output{stream: attached.HijackedResponse, done: make(chan struct{})}
+	o := &output{conn: attached.Conn, done: make(chan struct{})}
+	stream, err := smaller(attached.Reader, attached.Conn)
+	if err != nil {
+		attached.Close()
+		return err
+	}
 	c.output.Store(o)
 	stdout, stderr := lenientWriter{c.spec.Stdout}, lenientWriter{c.spec.Stderr}
 	go func() { // Remove waits for it
 		defer close(o.done)
 		// An error means that the connection is gone and with it the rest.
-		_ = demultiplex(o.stream.Reader, stdout, stderr)
+		_ = demultiplex(stream, stdout, stderr)
 	}()
 	return nil
+}
+
+// streamBuffer is the size in bytes of the buffer that every running container has
+// for its output.
+const streamBuffer = 512
+
+// smaller returns a reader of the connection, which begins with what a reader with
+// a larger buffer has read already.
+func smaller(read *bufio.Reader, conn net.Conn) (*bufio.Reader, error) {
+	begun, err := read.Peek(read.Buffered())
+	if err != nil || len(begun) == 0 {
+		return bufio.NewReaderSize(conn, streamBuffer), err
+	}
+	return bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(begun)), conn), streamBuffer), nil
 }
 
 // finish ends the copying: at the end of the stream, or soon.
@@ -51,7 +72,7 @@ func (o *output) finish() {
 	case <-o.done:
 	case <-timer.C:
 	}
-	o.stream.Close()
+	_ = o.conn.Close() // only a connection
 	<-o.done
 }
 
