@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/tinefn/tine/internal/cgroupfs"
 )
 
 // cgroups finds the control groups of containers in the file trees that the
@@ -29,29 +31,19 @@ type cgroups struct {
 
 // cgroupPlace is where a container's control group is.
 type cgroupPlace struct {
-	version cgroupVersion
+	version cgroupfs.Version
 	dir, id string
 }
 
-// cgroupVersion is the generation of the kernel's interface.
-type cgroupVersion int
-
-// The versions. A machine may have both mounted, in which case processes have
-// a place in both.
-const (
-	cgroupV1 cgroupVersion = 1 // the freezer hierarchy of it
-	cgroupV2 cgroupVersion = 2
-)
-
 // cgroupMount is a place where a hierarchy, or a part of it, can be seen.
 type cgroupMount struct {
-	version cgroupVersion
+	version cgroupfs.Version
 	root    string // the group that is shown at point
 	point   string
 }
 
 // find returns the group of the container id whose first process is pid.
-func (c *cgroups) find(pid int, id string) (*cgroup, error) {
+func (c *cgroups) find(pid int, id string) (*cgroupfs.Freezer, error) {
 	c.once.Do(c.load)
 	if c.err != nil {
 		return nil, c.err
@@ -62,7 +54,7 @@ func (c *cgroups) find(pid int, id string) (*cgroup, error) {
 	}
 	memberships := parseMemberships(string(text))
 	failed := []error{fmt.Errorf("process %d is in no control group of container %s that can be reached", pid, id)}
-	for _, version := range []cgroupVersion{cgroupV1, cgroupV2} { // on a machine with both, engines use the first to freeze
+	for _, version := range []cgroupfs.Version{cgroupfs.V1, cgroupfs.V2} { // on a machine with both, engines use the first to freeze
 		group, ok := groupOf(memberships[version], id)
 		if !ok {
 			continue
@@ -73,8 +65,8 @@ func (c *cgroups) find(pid int, id string) (*cgroup, error) {
 				continue
 			}
 			dir := filepath.Join(c.root, mount.point, below)
-			found := newCgroup(version, dir)
-			if err := found.writable(); err != nil {
+			found := cgroupfs.NewFreezer(version, dir)
+			if err := found.Writable(); err != nil {
 				failed = append(failed, err)
 				continue
 			}
@@ -88,14 +80,14 @@ func (c *cgroups) find(pid int, id string) (*cgroup, error) {
 // beside returns the group of the container id if it is where the last one
 // that was found is, and nil if not. An engine keeps its groups together, so
 // it need not be asked for the first process of each container.
-func (c *cgroups) beside(id string) *cgroup {
+func (c *cgroups) beside(id string) *cgroupfs.Freezer {
 	last := c.last.Load()
 	if last == nil || id == "" {
 		return nil
 	}
 	name := strings.Replace(filepath.Base(last.dir), last.id, id, 1)
-	found := newCgroup(last.version, filepath.Join(filepath.Dir(last.dir), name))
-	if found.writable() != nil {
+	found := cgroupfs.NewFreezer(last.version, filepath.Join(filepath.Dir(last.dir), name))
+	if found.Writable() != nil {
 		return nil
 	}
 	return found
@@ -135,9 +127,9 @@ func parseMounts(text string) []cgroupMount {
 		mount := cgroupMount{root: unescape(fields[3]), point: unescape(fields[4])}
 		switch {
 		case kind[0] == "cgroup2":
-			mount.version = cgroupV2
+			mount.version = cgroupfs.V2
 		case kind[0] == "cgroup" && slices.Contains(strings.Split(kind[2], ","), "freezer"):
-			mount.version = cgroupV1
+			mount.version = cgroupfs.V1
 		default:
 			continue
 		}
@@ -151,8 +143,8 @@ func parseMounts(text string) []cgroupMount {
 // parseMemberships reads a /proc/<pid>/cgroup, format of cgroups(7): lines of
 // hierarchy number, controllers and path; version 2 has number 0 and no
 // controllers.
-func parseMemberships(text string) map[cgroupVersion]string {
-	groups := map[cgroupVersion]string{}
+func parseMemberships(text string) map[cgroupfs.Version]string {
+	groups := map[cgroupfs.Version]string{}
 	for line := range strings.Lines(text) {
 		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
 		if len(fields) < 3 {
@@ -160,9 +152,9 @@ func parseMemberships(text string) map[cgroupVersion]string {
 		}
 		switch {
 		case fields[0] == "0" && fields[1] == "":
-			groups[cgroupV2] = fields[2]
+			groups[cgroupfs.V2] = fields[2]
 		case slices.Contains(strings.Split(fields[1], ","), "freezer"):
-			groups[cgroupV1] = fields[2]
+			groups[cgroupfs.V1] = fields[2]
 		}
 	}
 	return groups

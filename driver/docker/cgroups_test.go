@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tinefn/tine/internal/cgroupfs"
 )
 
 // testID is an identifier as engines make them.
@@ -97,8 +99,8 @@ func TestControlGroupIsFound(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := filepath.Join(root, tt.group, tt.file); group.control != want {
-				t.Errorf("control %s, want %s", group.control, want)
+			if want := filepath.Join(root, tt.group, tt.file); group.Control() != want {
+				t.Errorf("control %s, want %s", group.Control(), want)
 			}
 		})
 	}
@@ -117,7 +119,7 @@ func TestControlGroupBesideTheLastOne(t *testing.T) {
 			if _, err := c.find(42, testID); err != nil {
 				t.Fatal(err)
 			}
-			if found, want := c.beside(next), filepath.Join(root, group(next), "cgroup.freeze"); found == nil || found.control != want {
+			if found, want := c.beside(next), filepath.Join(root, group(next), "cgroup.freeze"); found == nil || found.Control() != want {
 				t.Errorf("found %+v, want %s", found, want)
 			}
 			for _, id := range []string{absent, ""} {
@@ -171,7 +173,7 @@ func TestControlGroupThatIsNotSurelyTheContainersIsNotUsed(t *testing.T) {
 
 func TestMountsOnlyFreezersCount(t *testing.T) {
 	text := mountHybrid + "broken\n1 2 0:1 / /x rw - cgroup cgroup rw,cpu\n1 2 0:1 / relative rw - cgroup2 none rw\n1 2 - cgroup2\n"
-	want := []cgroupMount{{cgroupV1, "/", "/sys/fs/cgroup/freezer"}, {cgroupV2, "/", "/sys/fs/cgroup/unified"}}
+	want := []cgroupMount{{cgroupfs.V1, "/", "/sys/fs/cgroup/freezer"}, {cgroupfs.V2, "/", "/sys/fs/cgroup/unified"}}
 	if diff := cmp.Diff(want, parseMounts(text), cmp.AllowUnexported(cgroupMount{})); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}

@@ -3,6 +3,8 @@ package docker
 import (
 	"path/filepath"
 	"testing"
+
+	"github.com/tinefn/tine/internal/cgroupfs"
 )
 
 // FreezeByEngine makes a driver find no control groups.
@@ -14,7 +16,7 @@ func FreezeByVersion(d *Driver, version int) bool {
 	d.cgroups.once.Do(d.cgroups.load)
 	var kept []cgroupMount
 	for _, mount := range d.cgroups.mounts {
-		if mount.version == cgroupVersion(version) {
+		if mount.version == cgroupfs.Version(version) {
 			kept = append(kept, mount)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/internal/cgroupfs"
 )
 
 // A container is frozen by its control group where this process can write
@@ -30,7 +31,7 @@ import (
 
 // freezer is how a container is frozen.
 type freezer struct {
-	group *cgroup // nil: by the engine
+	group *cgroupfs.Freezer // nil: by the engine
 }
 
 // Freeze stops the processes.
@@ -49,7 +50,7 @@ func (c *engineContainer) Freeze(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", what, driver.ErrGone)
 	}
 	if f.group != nil {
-		err = told(what, f.group.freeze())
+		err = told(what, f.group.Freeze())
 	} else {
 		err = failure(callCtx, what, c.pause(callCtx))
 	}
@@ -67,8 +68,8 @@ func (c *engineContainer) Thaw(ctx context.Context) error {
 	defer cancel()
 	err := callCtx.Err()
 	if f := c.freezer.Load(); err == nil && f != nil && f.group != nil {
-		err = f.group.thaw()
-		if errors.Is(err, errEnded) && c.removing.Load() {
+		err = f.group.Thaw()
+		if errors.Is(err, cgroupfs.ErrEnded) && c.removing.Load() {
 			err = driver.ErrGone
 		}
 		return told(what, err)
@@ -131,7 +132,7 @@ func told(what string, err error) error {
 // and that it waits for.
 func (c *engineContainer) thawOvertaken(ctx context.Context, f *freezer, froze error) error {
 	if f.group != nil {
-		if err := f.group.thaw(); !errors.Is(err, errEnded) {
+		if err := f.group.Thaw(); !errors.Is(err, cgroupfs.ErrEnded) {
 			return err
 		}
 		return nil
@@ -155,7 +156,7 @@ func (c *engineContainer) thawForEnd() error {
 	if f == nil || f.group == nil { // what the engine froze, it thaws itself
 		return nil
 	}
-	if err := f.group.thaw(); !errors.Is(err, errEnded) {
+	if err := f.group.Thaw(); !errors.Is(err, cgroupfs.ErrEnded) {
 		return told("thaw container "+c.name, err)
 	}
 	return nil
@@ -193,7 +194,7 @@ func (d *Driver) firstProcess(ctx context.Context, id string) (pid int, err erro
 	if state := found.Container.State; state != nil && state.Pid > 0 {
 		return state.Pid, nil
 	}
-	return 0, errEnded
+	return 0, cgroupfs.ErrEnded
 }
 
 // thawLeftover thaws a container of another server, which may have ended
@@ -207,6 +208,6 @@ func (d *Driver) thawLeftover(ctx context.Context, id string) {
 		return
 	}
 	if group, err := d.cgroups.find(pid, id); err == nil {
-		_ = group.thaw()
+		_ = group.Thaw()
 	}
 }

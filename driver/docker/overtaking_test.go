@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/internal/cgroupfs"
 )
 
 // The tests of this file are about the order of what the engine is asked and
@@ -134,7 +135,7 @@ func TestSweepThawsBeforeItRemoves(t *testing.T) {
 	d, root := scripted(t, &on, Options{})
 	look := func() { got = append(got, read(t, root, testGroup+"/cgroup.freeze")) }
 	d.opts.LabelTag = "tag"
-	if err := newCgroup(cgroupV2, root+"/"+testGroup).freeze(); err != nil {
+	if err := cgroupfs.NewFreezer(cgroupfs.V2, root+"/"+testGroup).Freeze(); err != nil {
 		t.Fatal(err)
 	}
 	look()

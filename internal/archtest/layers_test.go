@@ -26,7 +26,7 @@ var rows = []row{
 	{[]string{"model", "invoke"}, "everything imports these, so they know nothing but the standard library"},
 	{[]string{"driver"}, "the engine seam is for engines outside this repository too, so it drags nothing in"},
 	{
-		[]string{"internal/store/...", "driver/...", "internal/capacity", "internal/sockdir", "internal/http1", "internal/breaker", "internal/syslog", "client"},
+		[]string{"internal/store/...", "driver/...", "internal/capacity", "internal/sockdir", "internal/http1", "internal/breaker", "internal/syslog", "internal/cgroupfs", "client"},
 		"databases, engines and arithmetic are plug-ins: who uses them may change, they do not",
 	},
 	{[]string{"internal/catalog", "internal/pool"}, "policy knows neither wire nor engine, so that it can be tested with neither"},
@@ -41,8 +41,10 @@ var rows = []row{
 // sameRow are imports within a row that hold: a package that defines terms for
 // another of the same level.
 var sameRow = map[[2]string]string{
-	{"invoke", "model"}:                        "the seam is made of the nouns",
-	{"driver/docker", "driver/docker/prefork"}: "the pool is a part of the driver, apart from it so that it can be tested without an engine",
+	{"invoke", "model"}:                           "the seam is made of the nouns",
+	{"driver/docker", "driver/docker/prefork"}:    "the pool is a part of the driver, apart from it so that it can be tested without an engine",
+	{"driver/docker", "internal/cgroupfs"}:        "containers are frozen in the same way by all drivers",
+	{"driver/native/cgroup", "internal/cgroupfs"}: "containers are frozen in the same way by all drivers",
 }
 
 // aside are beside the layers: only the composition and programs give their

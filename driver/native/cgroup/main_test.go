@@ -1,0 +1,196 @@
+//go:build linux
+
+package cgroup
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The tests run this program again, as a process to be put into a group, which
+// waits for a line and then does what the variable says.
+const childVariable = "TINE_TEST_CGROUP_CHILD"
+
+func TestMain(m *testing.M) {
+	what := os.Getenv(childVariable)
+	if what == "" {
+		os.Exit(m.Run())
+	}
+	bufio.NewReader(os.Stdin).ReadString('\n')
+	what, argument, _ := strings.Cut(what, " ")
+	switch what {
+	case "sleep":
+	case "spin":
+		go func() {
+			for {
+			}
+		}()
+	case "fork": // a number of children, until it fails
+		n, _ := strconv.Atoi(argument)
+		made := 0
+		for ; made < n; made++ {
+			if _, err := os.StartProcess("/bin/sleep", []string{"sleep", "60"}, &os.ProcAttr{}); err != nil {
+				break
+			}
+		}
+		fmt.Println(made)
+	case "touch": // bytes of memory
+		n, _ := strconv.Atoi(argument)
+		memory, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		for i := 0; err == nil && i < n; i += os.Getpagesize() {
+			memory[i] = 1
+		}
+		fmt.Println("touched", err)
+	case "open":
+		f, err := os.OpenFile(argument, os.O_RDWR, 0)
+		f.Close()
+		fmt.Println(errors.Is(err, unix.EPERM))
+	}
+	time.Sleep(time.Minute)
+}
+
+// child is a process that waits to be told to begin.
+type child struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+// start starts a child, inside of a group if one is given.
+func start(t testing.TB, what string, inside *Group) child {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+	cmd.Env = append(os.Environ(), childVariable+"="+what)
+	cmd.Stderr = os.Stderr
+	if inside != nil {
+		dir, ok := inside.Fd()
+		if !ok {
+			t.Fatal("the group has no directory")
+		}
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := child{cmd, in, bufio.NewReader(out)}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return c
+}
+
+func (c child) pid() int { return c.cmd.Process.Pid }
+
+// begin lets the child do what it is for.
+func (c child) begin() { io.WriteString(c.in, "\n") }
+
+// answer is the line that the child prints, empty if it ended without one.
+func (c child) answer() string {
+	line, _ := c.out.ReadString('\n')
+	return strings.TrimSpace(line)
+}
+
+// ended waits for the child's end and returns by which signal.
+func (c child) ended() syscall.Signal {
+	c.cmd.Wait()
+	status, _ := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return status.Signal()
+}
+
+// attach starts a child in a group.
+func attach(t testing.TB, g *Group, what string) child {
+	t.Helper()
+	c := start(t, what, nil)
+	if err := g.Attach(c.pid()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+var instances int
+
+// testParent is the parent of the groups of this run.
+func testParent() string { return "tine-test-" + strconv.Itoa(os.Getpid()) }
+
+// open makes a manager on the machine's own control groups. All that is below
+// its parent is removed at the end of the test.
+func open(t testing.TB, options Options) *Manager {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make control groups")
+	}
+	instances++
+	options.Parent, options.Instance = testParent(), "i"+strconv.Itoa(instances)
+	m, err := Open(options)
+	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EBUSY) {
+		t.Skip("control groups cannot be made here: ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, point := range m.tree.hierarchies() {
+			if exists(point, m.parent, m.instance) {
+				t.Errorf("%s/%s is left", point, m.group())
+			}
+		}
+	})
+	return m
+}
+
+// inAllModes runs a test for each way in which this machine's control groups
+// can be used.
+func inAllModes(t *testing.T, test func(t *testing.T, m *Manager)) {
+	seen := map[Mode]bool{}
+	for _, withoutHybrid := range []bool{false, true} {
+		m := open(t, Options{withoutHybrid: withoutHybrid})
+		if seen[m.Mode()] {
+			continue
+		}
+		seen[m.Mode()] = true
+		t.Run(m.Mode().String(), func(t *testing.T) { test(t, m) })
+	}
+}
+
+func create(t testing.TB, m *Manager, name string) *Group {
+	t.Helper()
+	g, err := m.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// eventually waits for something that takes a moment.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
