@@ -1,0 +1,326 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tinefn/tine/driver/native/job"
+	"github.com/tinefn/tine/driver/native/sandboxinit"
+)
+
+// testfn is the test function's program, built once.
+var testfn string
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 0 && os.Args[0] == SelfArg {
+		sandboxinit.Main()
+	}
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "sandbox-test-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	testfn = filepath.Join(dir, "func")
+	build := exec.Command("go", "build", "-o", testfn, "github.com/tinefn/tine/test/testfn")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		panic(string(out))
+	}
+	return m.Run()
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("sandboxes need root")
+	}
+}
+
+func newSpawner(t *testing.T) *Spawner {
+	t.Helper()
+	needRoot(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewSpawner(self, []string{SelfArg})
+	t.Cleanup(s.Close)
+	return s
+}
+
+// spawn starts a sandbox that is ready, and ends with the test.
+func spawn(t *testing.T, s *Spawner) *Sandbox {
+	t.Helper()
+	box, err := s.Spawn(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(box.Kill(), box.Close()); err != nil {
+			t.Error(err)
+		}
+		_ = box.Stdout.Close()
+		_ = box.Stderr.Close()
+	})
+	if err := box.Ready(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	return box
+}
+
+func deadline(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// layers are those of an image with the test function, the topmost first.
+func layers(t *testing.T) []string {
+	t.Helper()
+	base, top := t.TempDir(), t.TempDir()
+	for _, dir := range []string{"proc", "sys", "dev", "tmp"} {
+		if err := os.Mkdir(filepath.Join(base, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(top, "function"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(testfn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(top, "function", "func"), program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{base, top} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return []string{top, base}
+}
+
+func root(t *testing.T) *os.File {
+	t.Helper()
+	mount, err := Overlay(layers(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = mount.Close() })
+	return mount
+}
+
+func runs(args ...string) *job.Job {
+	return &job.Job{Args: append([]string{"/function/func"}, args...), UID: 1000, GID: 1000, ReadOnly: true, Host: "box"}
+}
+
+func output(t *testing.T, file *os.File) string {
+	t.Helper()
+	if err := file.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func await(t *testing.T, box *Sandbox) Status {
+	t.Helper()
+	select {
+	case <-box.Done():
+		return box.Status()
+	case <-time.After(10 * time.Second):
+		t.Fatal("it does not end")
+		return Status{}
+	}
+}
+
+func TestSandboxRunsItsJob(t *testing.T) {
+	s := newSpawner(t)
+	for name, init := range map[string]bool{"as process 1": false, "below an init": true} {
+		t.Run(name, func(t *testing.T) {
+			box := spawn(t, s)
+			todo := runs("print", "to stdout", "to stderr")
+			todo.Init = init
+			if err := box.Run(deadline(t), todo, Files{Root: root(t)}); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := output(t, box.Stdout), output(t, box.Stderr); out != "to stdout\n" || err != "to stderr\n" {
+				t.Errorf("stdout %q, stderr %q", out, err)
+			}
+			if status := await(t, box); status != (Status{}) {
+				t.Errorf("status %+v", status)
+			}
+		})
+	}
+}
+
+func TestExitOfTheProgramIsReported(t *testing.T) {
+	s := newSpawner(t)
+	for name, tt := range map[string]struct {
+		init bool
+		end  func(*Sandbox) error
+		want Status
+	}{
+		"exit":             {false, nil, Status{Code: 7}},
+		"exit, init":       {true, nil, Status{Code: 7}},
+		"killed":           {false, (*Sandbox).Kill, Status{Code: int(unix.SIGKILL), Signal: true}},
+		"killed, init":     {true, (*Sandbox).Kill, Status{Code: int(unix.SIGKILL), Signal: true}},
+		"terminated, init": {true, func(b *Sandbox) error { return b.Signal(unix.SIGTERM) }, Status{Code: 128 + int(unix.SIGTERM)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			box := spawn(t, s)
+			todo := runs("exit", "7")
+			if tt.end != nil {
+				todo = runs("sleep")
+			}
+			todo.Init = tt.init
+			if err := box.Run(deadline(t), todo, Files{Root: root(t)}); err != nil {
+				t.Fatal(err)
+			}
+			if tt.end != nil {
+				time.Sleep(50 * time.Millisecond) // the program has begun
+				if err := tt.end(box); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := await(t, box); got != tt.want {
+				t.Errorf("status %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestFailedStepIsNamed(t *testing.T) {
+	s := newSpawner(t)
+	for name, tt := range map[string]struct {
+		change func(*job.Job)
+		want   string
+	}{
+		"program": {func(j *job.Job) { j.Args[0] = "/absent" }, "execute /absent: no such file"},
+		"path":    {func(j *job.Job) { j.Args[0] = "absent" }, "in no directory of PATH"},
+		"dir":     {func(j *job.Job) { j.Dir = "/absent" }, "working directory /absent"},
+		"limit":   {func(j *job.Job) { j.Rlimits = []job.Rlimit{{Resource: 999, Value: 1}} }, "limit of resource 999"},
+		"init":    {func(j *job.Job) { j.Args[0], j.Init = "/absent", true }, "execute /absent: no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			box := spawn(t, s)
+			todo := runs("sleep")
+			tt.change(todo)
+			err := box.Run(deadline(t), todo, Files{Root: root(t)})
+			if _, ok := errors.AsType[*job.Failure](err); !ok || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+			if status := await(t, box); status.Code == 0 {
+				t.Errorf("status %+v", status)
+			}
+		})
+	}
+}
+
+func TestWaitingSandboxSeesNothingOfTheHost(t *testing.T) {
+	box := spawn(t, newSpawner(t))
+	entries, err := os.ReadDir(filepath.Join("/proc", itoa(box.PID), "root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	if strings.Join(names, " ") != "root" {
+		t.Errorf("it sees %v", names)
+	}
+	mounts, err := os.ReadFile(filepath.Join("/proc", itoa(box.PID), "mounts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := bytes.Count(mounts, []byte("\n")); lines != 1 {
+		t.Errorf("it has these mounts:\n%s", mounts)
+	}
+	fds, err := os.ReadDir(filepath.Join("/proc", itoa(box.PID), "fd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		target, err := os.Readlink(filepath.Join("/proc", itoa(box.PID), "fd", fd.Name()))
+		if err == nil && strings.HasPrefix(target, "/") && target != "/dev/null" && target != "/" {
+			t.Errorf("descriptor %s is %s", fd.Name(), target)
+		}
+	}
+}
+
+func TestSandboxesEndWithTheThreadThatStartedThem(t *testing.T) {
+	needRoot(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewSpawner(self, []string{SelfArg})
+	waiting, busy := spawn(t, s), spawn(t, s)
+	if err := busy.Run(deadline(t), runs("sleep"), Files{Root: root(t)}); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	for _, box := range []*Sandbox{waiting, busy} {
+		if status := await(t, box); !status.Signal {
+			t.Errorf("status %+v", status)
+		}
+	}
+	if _, err := s.Spawn(Options{}); err == nil {
+		t.Error("a closed one starts more")
+	}
+}
+
+func TestSandboxWithoutAServerEnds(t *testing.T) {
+	box := spawn(t, newSpawner(t))
+	if err := box.socket.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if status := await(t, box); status != (Status{}) {
+		t.Errorf("status %+v", status)
+	}
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func BenchmarkSpawn(b *testing.B) {
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := NewSpawner(self, []string{SelfArg})
+	defer s.Close()
+	for b.Loop() {
+		box, err := s.Spawn(Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := box.Ready(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		_ = box.Kill()
+		_ = box.Close()
+		_ = box.Stdout.Close()
+		_ = box.Stderr.Close()
+	}
+}

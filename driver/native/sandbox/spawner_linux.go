@@ -1,0 +1,88 @@
+// Package sandbox starts and ends sandboxes: child processes of the server in
+// namespaces of their own, which wait for a job and then become a function.
+//
+// What a sandbox does until then is in package sandboxinit; the job, in package
+// job. Who decides how many there are, and which function gets one, is the
+// driver's pool.
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+)
+
+// Spawner starts sandboxes. The kernel ends a sandbox when the thread ends that
+// started it, so they are all started by one that lives as long as the Spawner.
+// It is safe for concurrent use.
+type Spawner struct {
+	program string
+	args    []string
+	work    chan func()
+	closing chan struct{} // closed by Close
+	ended   chan struct{} // closed when the thread ended
+	once    sync.Once
+}
+
+// InitName is the program that a sandbox begins with, beside the server's own.
+const InitName = "sandbox-init"
+
+// SelfArg is the argument with which a server that has no such program beside it
+// starts itself as one: it then calls sandboxinit.Main before all else.
+const SelfArg = "tine-sandbox-init"
+
+// FindInit returns the program that sandboxes begin with, and its arguments: the
+// one beside this program, or else this program itself.
+func FindInit() (program string, args []string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", nil, fmt.Errorf("find the sandbox's first program: %w", err)
+	}
+	beside := filepath.Join(filepath.Dir(self), InitName)
+	if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		return beside, []string{InitName}, nil
+	}
+	return self, []string{SelfArg}, nil
+}
+
+// NewSpawner returns a Spawner of sandboxes that begin with a program. Close ends
+// it, and all of its sandboxes.
+func NewSpawner(program string, args []string) *Spawner {
+	s := &Spawner{program: program, args: args, work: make(chan func()), closing: make(chan struct{}), ended: make(chan struct{})}
+	go func() {
+		runtime.LockOSThread() // and never unlocked, so that the thread ends with this
+		defer close(s.ended)
+		for {
+			select {
+			case do := <-s.work:
+				do()
+			case <-s.closing:
+				return
+			}
+		}
+	}()
+	return s
+}
+
+// errClosed is for what comes after Close.
+var errClosed = errors.New("no sandboxes are started any more")
+
+// run does something on the thread.
+func (s *Spawner) run(do func() error) error {
+	result := make(chan error, 1)
+	select {
+	case s.work <- func() { result <- do() }:
+		return <-result
+	case <-s.ended:
+		return errClosed
+	}
+}
+
+// Close ends the thread. No Spawn may be under way.
+func (s *Spawner) Close() {
+	s.once.Do(func() { close(s.closing) })
+	<-s.ended
+}
