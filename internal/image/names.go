@@ -18,6 +18,9 @@ var hexDigits = regexp.MustCompile(`^[0-9a-f]+$`)
 // docker.io/library/busybox:latest, and a digest makes the tag before it
 // meaningless. Source: Docker's rules for names (github.com/distribution/reference).
 func Normalize(name string) (string, error) {
+	if len(digitsOf(name)) == 64 {
+		return "", fmt.Errorf("%w: %q is an identifier, not a name", ErrInvalid, name)
+	}
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
 		return "", fmt.Errorf("%w: name %q: %w", ErrInvalid, name, err)

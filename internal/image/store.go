@@ -155,6 +155,9 @@ func (s *Store) Close() error {
 // Dir is the store's directory.
 func (s *Store) Dir() string { return s.dir }
 
+// Limits are those that hold, with their defaults.
+func (s *Store) Limits() Limits { return s.opts.Limits }
+
 // Problems is what Open found to be missing or damaged.
 func (s *Store) Problems() []Problem { return s.problems }
 
