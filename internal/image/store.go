@@ -155,6 +155,9 @@ func (s *Store) Close() error {
 // Dir is the store's directory.
 func (s *Store) Dir() string { return s.dir }
 
+// Platform is what images must be for to run here.
+func (s *Store) Platform() v1.Platform { return s.opts.Platform }
+
 // Limits are those that hold, with their defaults.
 func (s *Store) Limits() Limits { return s.opts.Limits }
 
