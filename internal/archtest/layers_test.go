@@ -26,7 +26,7 @@ var rows = []row{
 	{[]string{"model", "invoke"}, "everything imports these, so they know nothing but the standard library"},
 	{[]string{"driver"}, "the engine seam is for engines outside this repository too, so it drags nothing in"},
 	{
-		[]string{"internal/store/...", "driver/...", "internal/capacity", "internal/sockdir", "internal/http1", "internal/breaker", "internal/syslog", "internal/cgroupfs", "client"},
+		[]string{"internal/store/...", "driver/...", "internal/capacity", "internal/sockdir", "internal/image/...", "internal/http1", "internal/breaker", "internal/syslog", "internal/cgroupfs", "client"},
 		"databases, engines and arithmetic are plug-ins: who uses them may change, they do not",
 	},
 	{[]string{"internal/catalog", "internal/pool"}, "policy knows neither wire nor engine, so that it can be tested with neither"},

@@ -1,0 +1,94 @@
+package image
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Lease keeps an image on disk while containers run from it.
+type Lease struct {
+	ID       v1.Hash // digest of the image's config
+	Manifest v1.Hash
+	// Layers are absolute paths in the order of overlayfs's option lowerdir: the
+	// topmost first. They must not be written to.
+	Layers []string
+	// Config is the image's: Env, Entrypoint, Cmd, WorkingDir, User, Volumes,
+	// ExposedPorts are in its Config. It is shared and must not be changed.
+	Config *v1.ConfigFile
+
+	release func()
+}
+
+// Acquire leases an image, which stays as it is until Release. References are
+// those of [Store.Get]. It reads a few small files, and waits for no pull.
+func (s *Store) Acquire(ref string) (*Lease, error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, ErrClosed
+	}
+	r, err := s.find(ref)
+	if err == nil && !r.runs() {
+		err = fmt.Errorf("%w: %s has no image for %s: push one", ErrNotFound, ref, s.opts.Platform)
+	}
+	if err == nil {
+		s.leases[r.Target]++
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	lease := &Lease{ID: r.Config, Manifest: r.Manifest, release: sync.OnceFunc(func() { s.unlease(r) })}
+	if err := s.fill(lease, r); err != nil {
+		lease.Release()
+		return nil, fmt.Errorf("image %s: %w", ref, err)
+	}
+	s.touch(r)
+	return lease, nil
+}
+
+func (s *Store) fill(lease *Lease, r *record) error {
+	for _, layer := range slices.Backward(r.Layers) {
+		if _, err := s.readLayer(layer.DiffID); err != nil {
+			return fmt.Errorf("%w: layer %s: %w: pull the image again", ErrDamaged, layer.DiffID, err)
+		}
+		lease.Layers = append(lease.Layers, filepath.Join(s.layerPath(layer.DiffID), layerTree))
+	}
+	config := r.parsed.Load()
+	if config == nil {
+		content, err := s.readBlob(r.Config, s.opts.Limits.ConfigBytes)
+		if err != nil {
+			return fmt.Errorf("%w: its config: %w: pull the image again", ErrDamaged, err)
+		}
+		if config, err = parseConfig(content, s.opts.Limits); err != nil {
+			return err
+		}
+		r.parsed.Store(config)
+	}
+	lease.Config = config
+	return nil
+}
+
+// Release ends the lease. It may be repeated.
+func (l *Lease) Release() { l.release() }
+
+func (s *Store) unlease(r *record) {
+	s.mu.Lock()
+	s.leases[r.Target]--
+	last := s.leases[r.Target] == 0
+	if last {
+		delete(s.leases, r.Target)
+	}
+	remove := last && s.doomed[r.Target] && !s.closed
+	s.mu.Unlock()
+	if !remove {
+		return
+	}
+	if err := s.drop(r.Target); err != nil {
+		s.log.Warn("image that was removed while it was in use stays on disk until the next collection", "image", r.Target.String(), "error", err)
+	}
+}

@@ -1,0 +1,272 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"golang.org/x/sync/errgroup"
+)
+
+// A blob whose transfer breaks off is fetched again, so many times in all and
+// with such pauses. Requests that are refused are repeated by the registry client.
+const (
+	fetchAttempts = 3
+	fetchPause    = 500 * time.Millisecond
+)
+
+// PullOptions says as whom an image is pulled, and how.
+type PullOptions struct {
+	// Auth are the credentials; nil: what Keychain has for the registry; both
+	// nil: none.
+	Auth     authn.Authenticator
+	Keychain authn.Keychain
+	// Insecure allows plain HTTP. On loopback it is always allowed.
+	Insecure bool
+	// Progress, if not nil, is told how far the pull is, at most ten times a
+	// second and at the end. It must not block.
+	Progress func(Progress)
+}
+
+// Progress is how far a pull is. Bytes are compressed ones, and those that the
+// store had already count as done.
+type Progress struct {
+	Layers, LayersDone    int // done: unpacked
+	BytesTotal, BytesDone int64
+}
+
+// Pull gets an image from its registry, or finds out that the store has what
+// the name means there now. Callers who pull one image with the same
+// credentials at one time share the pull; it ends when all of them left.
+func (s *Store) Pull(ctx context.Context, ref string, opts PullOptions) (Image, error) {
+	normalized, err := Normalize(ref)
+	if err != nil {
+		return Image{}, err
+	}
+	p := &pull{store: s, name: normalized, insecure: opts.Insecure}
+	if p.ref, err = parseRemote(normalized, opts.Insecure); err != nil {
+		return Image{}, err
+	}
+	if p.auth, err = credentials(ctx, p.ref.Context(), opts); err != nil {
+		return Image{}, fmt.Errorf("pull %s: credentials: %w", normalized, err)
+	}
+	r, err := s.share(ctx, p, opts.Progress)
+	if err != nil {
+		return Image{}, fmt.Errorf("pull %s: %w", normalized, err)
+	}
+	return s.describe(r), nil
+}
+
+func parseRemote(normalized string, insecure bool) (name.Reference, error) {
+	options := []name.Option{name.StrictValidation}
+	if insecure {
+		options = append(options, name.Insecure)
+	}
+	ref, err := name.ParseReference(normalized, options...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: name: %w", ErrInvalid, err)
+	}
+	return ref, nil
+}
+
+// credentials resolves who pulls to plain values, by which pulls are shared.
+func credentials(ctx context.Context, repository name.Repository, opts PullOptions) (authn.AuthConfig, error) {
+	auth := opts.Auth
+	if auth == nil && opts.Keychain != nil {
+		var err error
+		if auth, err = authn.Resolve(ctx, opts.Keychain, repository); err != nil {
+			return authn.AuthConfig{}, err
+		}
+	}
+	if auth == nil {
+		auth = authn.Anonymous
+	}
+	config, err := authn.Authorization(ctx, auth)
+	if err != nil {
+		return authn.AuthConfig{}, err
+	}
+	return *config, nil
+}
+
+// pull is one pull, of all who share it.
+type pull struct {
+	store    *Store
+	name     string // normalized
+	ref      name.Reference
+	auth     authn.AuthConfig
+	insecure bool
+	puller   *remote.Puller
+	progress *progress
+}
+
+func (p *pull) run(ctx context.Context, progress *progress) (*record, error) {
+	s := p.store
+	p.progress = progress
+	var err error
+	p.puller, err = remote.NewPuller(
+		remote.WithAuth(authn.FromConfig(p.auth)),
+		remote.WithTransport(plainGuard{s.opts.Transport, p.insecure}),
+		remote.WithUserAgent("tine"),
+		remote.WithJobs(s.opts.Parallel),
+	)
+	if err != nil {
+		return nil, err
+	}
+	target, err := p.manifest(ctx, p.ref)
+	if err != nil {
+		return nil, err
+	}
+	image := target
+	if target.Index != nil {
+		chosen, have := choose(target.Index, s.opts.Platform)
+		if chosen == nil {
+			return nil, &PlatformError{p.name, s.opts.Platform, have}
+		}
+		if image, err = p.manifest(ctx, p.ref.Context().Digest(chosen.Digest.String())); err != nil {
+			return nil, err
+		}
+	}
+	if !image.isContainer() {
+		return nil, fmt.Errorf("%w: it is no container image (config %s)", ErrInvalid, image.Type)
+	}
+	return p.fetch(ctx, target, image)
+}
+
+func (p *pull) manifest(ctx context.Context, ref name.Reference) (*Manifest, error) {
+	found, err := p.puller.Get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if limit := p.store.opts.Limits.ManifestBytes; int64(len(found.Manifest)) > limit {
+		return nil, fmt.Errorf("%w: the manifest has more than %d bytes", ErrLimit, limit)
+	}
+	m, err := ParseManifest(found.Manifest, string(found.MediaType))
+	if err != nil {
+		return nil, err
+	}
+	if want, isDigest := ref.(name.Digest); isDigest && want.DigestStr() != m.Digest.String() {
+		return nil, fmt.Errorf("%w: the manifest is %s instead of %s", ErrDigest, m.Digest, want.DigestStr())
+	}
+	return m, nil
+}
+
+// fetch gets and unpacks what the store lacks, and makes the image known.
+func (p *pull) fetch(ctx context.Context, target, image *Manifest) (*record, error) {
+	s := p.store
+	parts := image.parts()
+	digests := []v1.Hash{target.Digest, image.Digest}
+	for _, part := range parts {
+		digests = append(digests, part.Digest)
+		p.progress.total(part.Size)
+	}
+	defer s.pin(digests...)()
+	if err := p.blob(ctx, parts[0]); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	r, config, err := s.imageRecord(target, image)
+	if err != nil {
+		return nil, err
+	}
+	if !s.runsHere(config) {
+		return nil, &PlatformError{p.name, s.opts.Platform, []v1.Platform{platformOf(config)}}
+	}
+	p.progress.layers(len(r.Layers))
+	defer s.pin(config.RootFS.DiffIDs...)()
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(s.opts.Parallel)
+	for i, layer := range r.Layers {
+		group.Go(func() error {
+			if err := p.blob(groupCtx, parts[1+i]); err != nil {
+				return fmt.Errorf("layer %d of %d: %w", i+1, len(r.Layers), err)
+			}
+			if err := s.ensureLayer(groupCtx, layer.Blob, layer.DiffID); err != nil {
+				return err
+			}
+			p.progress.layerDone()
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	for _, m := range []*Manifest{image, target} {
+		if _, err := s.putBlob(m.Content); err != nil {
+			return nil, err
+		}
+	}
+	return r, s.commit(r, []string{p.name, withDigest(p.name, target.Digest)})
+}
+
+// blob fetches a blob unless the store has it.
+func (p *pull) blob(ctx context.Context, want blobRef) error {
+	s := p.store
+	unlock, err := s.work.acquire(ctx, "blob "+want.Digest.Hex)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if s.hasBlobOf(want.Digest, want.Size) {
+		p.progress.add(want.Size)
+		return nil
+	}
+	if limit := s.opts.Limits.BlobBytes; want.Size > limit {
+		return fmt.Errorf("%w: blob %s has %d bytes, more than %d", ErrLimit, want.Digest, want.Size, limit)
+	}
+	for attempt := 1; ; attempt++ {
+		err := p.attempt(ctx, want)
+		if err == nil || ctx.Err() != nil || attempt == fetchAttempts || !isWorthRepeating(err) {
+			return err
+		}
+		s.log.Debug("blob is fetched again", "image", p.name, "blob", want.Digest.String(), "error", err)
+		select {
+		case <-time.After(fetchPause * time.Duration(attempt)):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// isWorthRepeating tells a transfer that broke off from what will be the same
+// the next time.
+func isWorthRepeating(err error) bool {
+	for _, final := range []error{ErrNoSpace, ErrLimit, ErrDigest, ErrClosed, errPlainHTTP} {
+		if errors.Is(err, final) {
+			return false
+		}
+	}
+	refused, ok := errors.AsType[*transport.Error](err)
+	return !ok || refused.Temporary()
+}
+
+func (p *pull) attempt(ctx context.Context, want blobRef) (err error) {
+	layer, err := p.puller.Layer(ctx, p.ref.Context().Digest(want.Digest.String()))
+	if err != nil {
+		return err
+	}
+	content, err := layer.Compressed()
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	upload, err := p.store.NewUpload()
+	if err != nil {
+		return err
+	}
+	counted := &progressReader{Reader: io.LimitReader(contextReader{ctx, content}, want.Size+1), progress: p.progress}
+	if _, err = io.Copy(upload, counted); err == nil || upload.Size() >= want.Size {
+		// Whatever the reader found at the end, the digest decides.
+		_, err = upload.Commit(want.Digest)
+	}
+	if err != nil {
+		p.progress.add(-counted.bytes)
+		return errors.Join(fmt.Errorf("blob %s: %w", want.Digest, err), upload.Discard())
+	}
+	return nil
+}

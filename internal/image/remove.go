@@ -1,0 +1,234 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Tag gives an image a further name, which may have meant another before.
+func (s *Store) Tag(ref, name string) error {
+	normalized, err := Normalize(name)
+	if err != nil {
+		return err
+	}
+	if !isTagged(normalized) {
+		return fmt.Errorf("%w: a name that is given must not have a digest: %q", ErrInvalid, name)
+	}
+	s.change.Lock()
+	defer s.change.Unlock()
+	s.mu.Lock()
+	r, err := s.find(ref)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.setNames(func(all map[string]v1.Hash) { all[normalized] = r.Target })
+}
+
+// Untag removes a name, and nothing else: an image without names stays until
+// it is removed by its identifier or collected.
+func (s *Store) Untag(name string) error {
+	normalized, err := Normalize(name)
+	if err != nil {
+		return err
+	}
+	s.change.Lock()
+	defer s.change.Unlock()
+	if _, known := s.names[normalized]; !known { // maps of names change under change only
+		return fmt.Errorf("%w: %s", ErrNotFound, normalized)
+	}
+	return s.setNames(func(all map[string]v1.Hash) { delete(all, normalized) })
+}
+
+// Remove removes an image by a reference as [Store.Get] takes it. A name with a
+// tag removes that name, and the image with its last one; a name with a digest
+// all of its names in that repository; an identifier all names. An image that
+// is leased loses its names at once and leaves the disk with its last lease.
+func (s *Store) Remove(ref string) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	s.mu.Lock()
+	r, err := s.find(ref)
+	var byName string
+	if name, nameErr := Normalize(ref); err == nil && nameErr == nil {
+		if s.names[name] == r.Target || !isTagged(name) {
+			byName = name
+		}
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	left := false
+	err = s.setNames(func(all map[string]v1.Hash) {
+		otherTag := false
+		for name, target := range all {
+			otherTag = otherTag || target == r.Target && isTagged(name) && name != byName && repositoryOf(name) == repositoryOf(byName)
+		}
+		for name, target := range all {
+			switch {
+			case target != r.Target:
+			case byName == "", name == byName,
+				repositoryOf(name) == repositoryOf(byName) && (!isTagged(byName) || !isTagged(name) && !otherTag):
+				delete(all, name)
+			default:
+				left = true
+			}
+		}
+	})
+	if err != nil || left {
+		return err
+	}
+	s.mu.Lock()
+	leased := s.leases[r.Target] > 0
+	if leased {
+		s.doomed[r.Target] = true
+	}
+	s.mu.Unlock()
+	if leased {
+		return nil
+	}
+	_, err = s.discard([]*record{r})
+	return err
+}
+
+// drop removes an image that was removed while it was leased.
+func (s *Store) drop(target v1.Hash) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	s.mu.Lock()
+	r := s.images[target]
+	wanted := r == nil || !s.doomed[target] || s.leases[target] > 0
+	s.mu.Unlock()
+	if wanted { // it came back meanwhile
+		return nil
+	}
+	_, err := s.discard([]*record{r})
+	return err
+}
+
+// discard removes images, and the blobs and layers that only they had. The
+// caller holds change and has seen that nobody leases them; who leases one now
+// keeps it. It returns how many bytes were freed.
+func (s *Store) discard(victims []*record) (freed int64, err error) {
+	gone := map[v1.Hash]bool{}
+	s.mu.Lock()
+	for _, r := range victims {
+		if s.leases[r.Target] == 0 && s.images[r.Target] == r {
+			delete(s.images, r.Target)
+			delete(s.doomed, r.Target)
+			gone[r.Target] = true
+		}
+	}
+	s.mu.Unlock()
+	forget := func(all map[string]v1.Hash) {
+		for name, target := range all {
+			if gone[target] {
+				delete(all, name)
+			}
+		}
+	}
+	// On a full disk the names cannot be written before something is removed.
+	namesErr := s.setNames(forget)
+	for target := range gone {
+		if removeErr := os.Remove(s.recordPath(target)); removeErr != nil && !errors.Is(removeErr, os.ErrNotExist) {
+			err = errors.Join(err, removeErr)
+		}
+	}
+	if err := errors.Join(err, syncDir(s.path(imagesDir, algorithm)), s.step("image removed")); err != nil {
+		return 0, err // what they have is still referred to on disk
+	}
+	var paths []string
+	for _, r := range victims {
+		if !gone[r.Target] {
+			continue
+		}
+		for _, b := range r.Blobs {
+			paths = append(paths, s.blobPath(b.Digest))
+		}
+		for _, layer := range r.Layers {
+			paths = append(paths, s.layerPath(layer.DiffID))
+		}
+	}
+	freed, err = s.removeUnused(paths, func(v1.Hash, string) bool { return true })
+	if namesErr != nil {
+		namesErr = s.setNames(forget)
+	}
+	return freed, errors.Join(err, namesErr)
+}
+
+// removeUnused removes those of some blobs and layers that no image refers to,
+// nobody works with, and also may agrees to. The caller holds change.
+func (s *Store) removeUnused(paths []string, also func(digest v1.Hash, path string) bool) (freed int64, err error) {
+	aside, err := os.MkdirTemp(s.path(tmpDir), "gone-")
+	if err != nil {
+		return 0, s.noSpace(err)
+	}
+	s.mu.Lock()
+	used := map[v1.Hash]bool{}
+	for _, r := range s.images {
+		for _, b := range r.Blobs {
+			used[b.Digest] = true
+		}
+		for _, layer := range r.Layers {
+			used[layer.DiffID] = true
+		}
+	}
+	for i, path := range paths {
+		digest := v1.Hash{Algorithm: algorithm, Hex: filepath.Base(path)}
+		if used[digest] || s.pins[digest] > 0 || !also(digest, path) {
+			continue
+		}
+		bytes := s.bytesOf(path)
+		// Renamed with mu held, so that who pins and then looks sees either
+		// that it is there to stay or that it is not. Removing takes longer.
+		switch renameErr := os.Rename(path, filepath.Join(aside, fmt.Sprint(i))); {
+		case renameErr == nil:
+			freed += bytes
+		case !errors.Is(renameErr, os.ErrNotExist):
+			err = errors.Join(err, renameErr)
+		}
+	}
+	s.mu.Unlock()
+	return freed, errors.Join(err, os.RemoveAll(aside))
+}
+
+// bytesOf is what a blob or an unpacked layer takes on disk.
+func (s *Store) bytesOf(path string) int64 {
+	info, err := os.Lstat(path)
+	switch {
+	case err != nil:
+		return 0
+	case !info.IsDir():
+		return info.Size()
+	}
+	layer, err := s.readLayer(v1.Hash{Algorithm: algorithm, Hex: filepath.Base(path)})
+	if err != nil {
+		return 0
+	}
+	return layer.Bytes
+}
+
+// content lists the paths of all blobs and layers on disk.
+func (s *Store) content(ctx context.Context) ([]string, error) {
+	var paths []string
+	for _, kind := range []string{blobsDir, layersDir} {
+		dir := s.path(kind, algorithm)
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, entry := range entries {
+			paths = append(paths, filepath.Join(dir, entry.Name()))
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return paths, nil
+}

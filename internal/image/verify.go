@@ -1,0 +1,112 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// Verify reads all blobs and unpacked layers, moves those that are not what
+// their name says to quarantine, and tells what images lack. It is for
+// operators: it reads everything.
+func (s *Store) Verify(ctx context.Context) ([]Problem, error) {
+	paths, err := s.content(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var problems []Problem
+	for _, path := range paths {
+		cause, err := s.verify(ctx, path)
+		if ctx.Err() != nil {
+			return problems, context.Cause(ctx)
+		}
+		if _, gone := os.Lstat(path); errors.Is(gone, os.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			cause = err.Error()
+		}
+		if cause != "" {
+			problems = append(problems, s.quarantine(path, cause))
+		}
+	}
+	s.mu.Lock()
+	records := make([]*record, 0, len(s.images))
+	for _, r := range s.images {
+		records = append(records, r)
+	}
+	s.mu.Unlock()
+	for _, r := range records {
+		problems = append(problems, s.missing(r)...)
+	}
+	return problems, nil
+}
+
+// verify tells what is wrong with a blob or a layer.
+func (s *Store) verify(ctx context.Context, path string) (cause string, err error) {
+	want := v1.Hash{Algorithm: algorithm, Hex: filepath.Base(path)}
+	if err := checkDigest(want); err != nil {
+		return err.Error(), nil
+	}
+	if filepath.Dir(path) == s.path(layersDir, algorithm) {
+		layer, err := s.readLayer(want)
+		if err != nil {
+			return "", err
+		}
+		got, _, err := hashTree(ctx, filepath.Join(path, layerTree))
+		if err != nil {
+			return "", err
+		}
+		if got != layer.Tree {
+			return fmt.Sprintf("its files changed since it was unpacked (%s instead of %s)", got, layer.Tree), nil
+		}
+		return "", nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	got, _, err := v1.SHA256(contextReader{ctx, file})
+	if err != nil {
+		return "", err
+	}
+	if got != want {
+		return "it has the digest " + got.String(), nil
+	}
+	return "", nil
+}
+
+// Repair unpacks the layers that images lack and whose blobs are there, and
+// returns what still is missing, which a pull brings.
+func (s *Store) Repair(ctx context.Context) ([]Problem, error) {
+	s.mu.Lock()
+	records := make([]*record, 0, len(s.images))
+	for _, r := range s.images {
+		records = append(records, r)
+	}
+	s.mu.Unlock()
+	var left []Problem
+	for _, r := range records {
+		for _, layer := range r.Layers {
+			unpin := s.pin(layer.Blob, layer.DiffID)
+			err := s.ensureLayer(ctx, layer.Blob, layer.DiffID)
+			unpin()
+			if ctx.Err() != nil {
+				return left, context.Cause(ctx)
+			}
+			if errors.Is(err, ErrNoSpace) {
+				return left, err
+			}
+			if err != nil {
+				s.log.Warn("layer cannot be repaired", "layer", layer.DiffID.String(), "error", err)
+			}
+		}
+		left = append(left, s.missing(r)...)
+	}
+	return left, nil
+}
