@@ -21,7 +21,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
-	"github.com/tinefn/tine/driver/docker/prefork"
+	"github.com/tinefn/tine/driver/prefork"
 )
 
 // Defaults of [Options].

@@ -12,7 +12,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
-	"github.com/tinefn/tine/driver/docker/prefork"
+	"github.com/tinefn/tine/driver/prefork"
 )
 
 // networks hands out the least used of the configured networks.

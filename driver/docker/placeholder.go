@@ -18,7 +18,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
-	"github.com/tinefn/tine/driver/docker/prefork"
+	"github.com/tinefn/tine/driver/prefork"
 )
 
 // A placeholder is a container that does nothing but hold a network namespace
@@ -48,7 +48,7 @@ type placeholders struct {
 var _ prefork.Maker = (*placeholders)(nil)
 
 // Make makes and starts a placeholder.
-func (p *placeholders) Make(ctx context.Context, name, networkName string) (prefork.Namespace, error) {
+func (p *placeholders) Make(ctx context.Context, name, networkName string) (prefork.Item, error) {
 	d := p.driver
 	if !d.begin() {
 		return nil, errClosed
@@ -113,7 +113,7 @@ type namespace struct {
 	routed    bool         // there is a gateway
 }
 
-var _ prefork.Namespace = (*namespace)(nil)
+var _ prefork.Item = (*namespace)(nil)
 
 func (n *namespace) create(ctx context.Context, options client.ContainerCreateOptions) error {
 	callCtx, cancel := n.driver.deadline(ctx)

@@ -19,7 +19,7 @@ import (
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/docker"
-	"github.com/tinefn/tine/driver/docker/prefork"
+	"github.com/tinefn/tine/driver/prefork"
 	"github.com/tinefn/tine/internal/sockdir"
 	"github.com/tinefn/tine/model"
 	"github.com/tinefn/tine/test/image"

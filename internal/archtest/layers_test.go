@@ -41,10 +41,19 @@ var rows = []row{
 // sameRow are imports within a row that hold: a package that defines terms for
 // another of the same level.
 var sameRow = map[[2]string]string{
-	{"invoke", "model"}:                           "the seam is made of the nouns",
-	{"driver/docker", "driver/docker/prefork"}:    "the pool is a part of the driver, apart from it so that it can be tested without an engine",
-	{"driver/docker", "internal/cgroupfs"}:        "containers are frozen in the same way by all drivers",
-	{"driver/native/cgroup", "internal/cgroupfs"}: "containers are frozen in the same way by all drivers",
+	{"invoke", "model"}:                                "the seam is made of the nouns",
+	{"driver/docker", "driver/prefork"}:                "the pool is a part of drivers, apart from them so that it can be tested without an engine",
+	{"driver/native", "driver/prefork"}:                "likewise",
+	{"driver/native", "internal/image"}:                "a driver is made of such parts",
+	{"driver/native", "driver/native/job"}:             "likewise",
+	{"driver/native", "driver/native/sandbox"}:         "likewise",
+	{"driver/native", "driver/native/cgroup"}:          "likewise",
+	{"driver/native", "driver/native/network"}:         "likewise",
+	{"driver/native", "driver/native/seccomp"}:         "likewise",
+	{"driver/native/sandbox", "driver/native/job"}:     "the job is what both sides of a sandbox agree on",
+	{"driver/native/sandboxinit", "driver/native/job"}: "likewise",
+	{"driver/docker", "internal/cgroupfs"}:             "containers are frozen in the same way by all drivers",
+	{"driver/native/cgroup", "internal/cgroupfs"}:      "containers are frozen in the same way by all drivers",
 }
 
 // aside are beside the layers: only the composition and programs give their

@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tinefn/tine/driver/docker/prefork"
+	"github.com/tinefn/tine/driver/prefork"
 )
 
 // Prefork counts what happens in a prefork pool. It is the observer of one.

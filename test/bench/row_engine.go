@@ -10,7 +10,7 @@ import (
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/docker"
-	"github.com/tinefn/tine/driver/docker/prefork"
+	"github.com/tinefn/tine/driver/prefork"
 	"github.com/tinefn/tine/model"
 )
 

@@ -12,7 +12,8 @@ import (
 	devices "github.com/opencontainers/cgroups/devices/config"
 )
 
-// allowedDevices can be used in a sandbox; no others can, and none can be made.
+// allowedDevices can be used in a sandbox, and their nodes made, which its init
+// does; no others can.
 // The numbers are those of Linux's Documentation/admin-guide/devices.txt.
 var allowedDevices = []struct {
 	name         string
@@ -34,7 +35,7 @@ func deviceRules() []*devices.Rule {
 	}}
 	for _, device := range allowedDevices {
 		rules = append(rules, &devices.Rule{
-			Type: devices.CharDevice, Major: device.major, Minor: device.minor, Permissions: "rw", Allow: true,
+			Type: devices.CharDevice, Major: device.major, Minor: device.minor, Permissions: "rwm", Allow: true,
 		})
 	}
 	return rules

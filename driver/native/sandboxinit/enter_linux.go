@@ -40,6 +40,9 @@ func (p *prepared) enter(todo *job.Job, with files) error {
 			return step("attach "+mount.path, err)
 		}
 	}
+	if err := showCgroups(); err != nil {
+		return err
+	}
 	if !todo.NoTmp {
 		if err := attachTmp(todo); err != nil {
 			return step("attach /tmp", err)

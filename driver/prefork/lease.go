@@ -57,6 +57,9 @@ func (p *Pool) oldestLocked(tenant string) *item {
 	return fresh
 }
 
+// Item is what was leased.
+func (l *Lease) Item() Item { return l.item.space }
+
 // ID is what a container joins the namespace by.
 func (l *Lease) ID() string { return l.id }
 

@@ -33,7 +33,7 @@ func newMaker() *maker {
 	return &maker{err: map[string]error{}, probe: map[string]error{}, tries: map[string][]time.Time{}}
 }
 
-func (m *maker) Make(ctx context.Context, name, network string) (Namespace, error) {
+func (m *maker) Make(ctx context.Context, name, network string) (Item, error) {
 	m.mu.Lock()
 	m.tries[network] = append(m.tries[network], time.Now())
 	m.mu.Unlock()

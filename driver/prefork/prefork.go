@@ -1,17 +1,16 @@
-// Package prefork keeps network namespaces ready, so that a container can be
-// started without waiting for the engine to make one.
+// Package prefork keeps ready what containers start in, so that a start does not
+// wait for it to be made: network namespaces for an engine's containers, each held
+// by a placeholder, or whole sandboxes.
 //
-// A namespace is held by a placeholder, a container that does nothing, and a
-// function's container joins it. The pool knows nothing of the engine: a
-// [Maker] makes namespaces, and the pool decides how many there are and who
-// gets which.
+// The pool knows nothing of what it keeps: a [Maker] makes items, and the pool
+// decides how many there are and who gets which.
 //
 //	creating ─► probing ─► ready ─► leased ─► quarantined ─► probing
 //	    │          │         │        │            │
 //	    └──────────┴─────────┴────────┴────────────┴──► retiring ─► (gone)
 //
-// A namespace that an app's container has used is for that app alone from then
-// on, after a quarantine, or is used once.
+// An item that an app's container has used is for that app alone from then on,
+// after a quarantine, or is used once.
 //
 // Read pool.go for the pool, lease.go for what a container does with it, and
 // refill.go for how it is kept full.
@@ -29,11 +28,11 @@ type Maker interface {
 	// Make makes a namespace in a network, "" being the engine's default. The name
 	// is unique. If it returns an error, nothing is left behind, as far as the
 	// engine answers.
-	Make(ctx context.Context, name, network string) (Namespace, error)
+	Make(ctx context.Context, name, network string) (Item, error)
 }
 
-// Namespace is a network namespace and what holds it.
-type Namespace interface {
+// Item is a network namespace with what holds it, or a sandbox.
+type Item interface {
 	// ID is what a container joins it by.
 	ID() string
 

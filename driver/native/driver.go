@@ -1,0 +1,262 @@
+//go:build linux
+
+// Package native runs containers without an engine: it keeps images itself
+// (internal/image), makes sandboxes before they are needed, and starts a function
+// in one of them within milliseconds.
+//
+// A sandbox is a child process in namespaces of its own, with its control group
+// and its network, which waits for a job:
+//
+//	Create: image ─► sandbox of the pool, or a new one ─► Start: limits, root file
+//	system, job ─► the function runs ─► Remove: kill, remove group and network
+//
+// Read driver.go for what there is, make.go for how a sandbox is made, start.go
+// for how it becomes a function, and container.go for the rest of its life.
+package native
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/native/cgroup"
+	"github.com/tinefn/tine/driver/native/network"
+	"github.com/tinefn/tine/driver/native/sandbox"
+	"github.com/tinefn/tine/driver/native/seccomp"
+	"github.com/tinefn/tine/driver/prefork"
+	"github.com/tinefn/tine/internal/image"
+)
+
+// Defaults of [Options].
+const (
+	DefaultPullTimeout = 10 * time.Minute
+	DefaultMakeTimeout = 10 * time.Second // of one sandbox
+	DefaultStopGrace   = time.Second      // between SIGTERM and SIGKILL
+)
+
+// Options configures a [Driver]. Dir is needed.
+type Options struct {
+	Dir      string         // where images and what containers need are kept; it belongs to one driver
+	Keychain authn.Keychain // credentials for registries; nil: none
+
+	Init     string   // program that sandboxes begin with; empty: the one that sandbox.FindInit finds
+	InitArgs []string // its arguments, the name included
+
+	Parent  string          // control group that those of sandboxes are in; empty: cgroup.DefaultParent
+	Network network.Options // Instance and Logger are filled in
+
+	Pool Pool
+
+	EnableVolumes bool // allow images that declare volumes
+
+	PullTimeout time.Duration // of one image
+	MakeTimeout time.Duration
+	Logger      *slog.Logger // nil: no logs
+}
+
+// Pool configures the pool of sandboxes.
+type Pool struct {
+	Min, Max int // as in prefork.Options; Max 0: no pool
+	Observer prefork.Observer
+}
+
+// Driver implements [driver.Driver].
+type Driver struct {
+	opts     Options
+	log      *slog.Logger
+	instance string
+
+	images   *image.Store
+	spawner  *sandbox.Spawner
+	groups   *cgroup.Manager
+	networks *network.Manager
+	filter   *os.File // the seccomp program
+	base     base
+	pool     *prefork.Pool // nil: none
+
+	background context.Context // ends when Close begins
+	cancel     context.CancelFunc
+	wg         sync.WaitGroup // pulls
+
+	mu         sync.Mutex // guards the rest
+	closed     bool
+	containers map[*container]struct{}
+	pulls      map[driver.ImageRequest]*ensuring
+}
+
+var _ driver.Driver = (*Driver)(nil)
+
+// New opens the store of images and makes what sandboxes have in common. Close ends
+// it. The error says what this machine lacks.
+func New(opts Options) (_ *Driver, err error) {
+	if opts.Dir == "" {
+		return nil, errors.New("native driver: no directory for images is set")
+	}
+	if opts.PullTimeout <= 0 {
+		opts.PullTimeout = DefaultPullTimeout
+	}
+	if opts.MakeTimeout <= 0 {
+		opts.MakeTimeout = DefaultMakeTimeout
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if os.Geteuid() != 0 {
+		return nil, errors.New("native driver: it needs root; run the server as root, or set FN_DRIVER=docker")
+	}
+	d := &Driver{
+		opts: opts, log: opts.Logger, instance: randomInstance(),
+		containers: map[*container]struct{}{}, pulls: map[driver.ImageRequest]*ensuring{},
+	}
+	d.background, d.cancel = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("native driver: %w", err), d.release(context.Background()))
+		}
+	}()
+	if d.images, err = image.Open(filepath.Join(opts.Dir, "images"), image.Options{Logger: d.log}); err != nil {
+		return nil, err
+	}
+	for _, problem := range d.images.Problems() {
+		d.log.Warn("a problem with the images on disk", slog.String("object", problem.Object), slog.String("cause", problem.Cause), slog.String("repair", problem.Repair))
+	}
+	if err = d.openKernel(); err != nil {
+		return nil, err
+	}
+	if d.base, err = makeBase(filepath.Join(opts.Dir, "base")); err != nil {
+		return nil, err
+	}
+	d.startPool()
+	return d, nil
+}
+
+// openKernel makes what the kernel has of sandboxes in common.
+func (d *Driver) openKernel() (err error) {
+	program, args := d.opts.Init, d.opts.InitArgs
+	if program == "" {
+		if program, args, err = sandbox.FindInit(); err != nil {
+			return err
+		}
+	}
+	d.spawner = sandbox.NewSpawner(program, args)
+	if d.groups, err = cgroup.Open(cgroup.Options{Parent: d.opts.Parent, Instance: d.instance, Logger: d.log}); err != nil {
+		return err
+	}
+	d.opts.Network.Instance, d.opts.Network.Logger = d.instance, d.log
+	if d.networks, err = network.Open(d.opts.Network); err != nil {
+		return err
+	}
+	code, err := seccomp.Default(seccomp.Options{})
+	if err != nil {
+		return err
+	}
+	d.filter, err = code.Memfd()
+	return err
+}
+
+func randomInstance() string {
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // cannot fail
+	return hex.EncodeToString(id[:])
+}
+
+// Capabilities are those of every machine on which New succeeds.
+func (d *Driver) Capabilities() driver.Capabilities {
+	return driver.Capabilities{Name: "native", Version: "1", Freeze: true, Pull: true}
+}
+
+// Images is the store, for whoever serves it to others.
+func (d *Driver) Images() *image.Store { return d.images }
+
+// PoolLevels returns how many sandboxes there are, nil without a pool.
+func (d *Driver) PoolLevels() []prefork.Level {
+	if d.pool == nil {
+		return nil
+	}
+	return d.pool.Levels()
+}
+
+// errClosed is for calls after Close.
+var errClosed = fmt.Errorf("%w: the driver is closed", driver.ErrUnavailable)
+
+// remember takes note of a container, unless the driver is closed.
+func (d *Driver) remember(c *container) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return false
+	}
+	d.containers[c] = struct{}{}
+	return true
+}
+
+func (d *Driver) forget(c *container) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.containers, c)
+}
+
+// Close removes all containers and sandboxes, as far as ctx allows.
+func (d *Driver) Close(ctx context.Context) error {
+	d.mu.Lock()
+	d.closed = true
+	left := slices.Collect(maps.Keys(d.containers))
+	d.mu.Unlock()
+	if d.pool != nil {
+		d.pool.Stop()
+	}
+	d.cancel()
+	d.wg.Wait()
+	var (
+		failed []error
+		mu     sync.Mutex
+		wg     sync.WaitGroup
+	)
+	for _, c := range left {
+		wg.Go(func() {
+			err := c.Remove(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			failed = append(failed, err)
+		})
+	}
+	wg.Wait()
+	if d.pool != nil {
+		failed = append(failed, d.pool.Close(ctx))
+	}
+	return errors.Join(errors.Join(failed...), d.release(ctx))
+}
+
+// release gives up what New opened. The end of the spawner ends what is left.
+func (d *Driver) release(ctx context.Context) error {
+	d.cancel()
+	var failed []error
+	if d.spawner != nil {
+		d.spawner.Close()
+	}
+	if d.groups != nil {
+		failed = append(failed, d.groups.Close())
+	}
+	if d.networks != nil {
+		failed = append(failed, d.networks.Close(ctx))
+	}
+	if d.filter != nil {
+		failed = append(failed, d.filter.Close())
+	}
+	if d.images != nil {
+		failed = append(failed, d.images.Close())
+	}
+	return errors.Join(failed...)
+}

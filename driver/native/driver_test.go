@@ -1,0 +1,152 @@
+//go:build linux
+
+package native_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/drivertest"
+	"github.com/tinefn/tine/driver/native"
+	"github.com/tinefn/tine/driver/native/sandbox"
+	"github.com/tinefn/tine/driver/native/sandboxinit"
+)
+
+// archive is an image of the test function, as docker save writes it.
+var archive []byte
+
+const testImage = "tine-test/testfn:1"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 0 && os.Args[0] == sandbox.SelfArg {
+		sandboxinit.Main()
+	}
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "native-test-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	program := filepath.Join(dir, "func")
+	build := exec.Command("go", "build", "-o", program, "github.com/tinefn/tine/test/testfn")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		panic(string(out))
+	}
+	if archive, err = pack(program); err != nil {
+		panic(err)
+	}
+	return m.Run()
+}
+
+// pack makes an image of a program.
+func pack(program string) ([]byte, error) {
+	content, err := os.ReadFile(program)
+	if err != nil {
+		return nil, err
+	}
+	var files bytes.Buffer
+	w := tar.NewWriter(&files)
+	for _, entry := range []struct {
+		header  tar.Header
+		content []byte
+	}{
+		{tar.Header{Name: "etc/", Typeflag: tar.TypeDir, Mode: 0o755}, nil},
+		{tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0::/:/\nfn:x:1000:1000::/function:/\n")},
+		{tar.Header{Name: "function/", Typeflag: tar.TypeDir, Mode: 0o755}, nil},
+		{tar.Header{Name: "function/func", Mode: 0o755}, content},
+	} {
+		entry.header.Size = int64(len(entry.content))
+		if err := w.WriteHeader(&entry.header); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(entry.content); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(files.Bytes())), nil })
+	if err != nil {
+		return nil, err
+	}
+	made, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		return nil, err
+	}
+	config, err := made.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture = "linux", "amd64"
+	config.Config.Entrypoint, config.Config.WorkingDir = []string{"/function/func"}, "/function"
+	if made, err = mutate.ConfigFile(made, config); err != nil {
+		return nil, err
+	}
+	tag, err := name.NewTag(testImage)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = tarball.Write(tag, made, &out)
+	return out.Bytes(), err
+}
+
+// open makes a driver that has the test function's image. The caller closes it.
+func open(t testing.TB, change func(*native.Options)) *native.Driver {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("sandboxes need root")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := native.Options{Dir: t.TempDir(), Init: self, InitArgs: []string{sandbox.SelfArg}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	if change != nil {
+		change(&opts)
+	}
+	d, err := native.New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Images().Import(t.Context(), bytes.NewReader(archive)); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func images() drivertest.Images {
+	return drivertest.Images{Program: testImage, Missing: "127.0.0.1:1/tine-test/absent:1", Seccomp: true}
+}
+
+func TestDriverConforms(t *testing.T) {
+	drivertest.Run(t, func(t *testing.T) driver.Driver { return open(t, nil) }, images())
+}
+
+func TestDriverWithPoolConforms(t *testing.T) {
+	drivertest.Run(t, func(t *testing.T) driver.Driver {
+		return open(t, func(o *native.Options) { o.Pool = native.Pool{Min: 2, Max: 50} })
+	}, images())
+}
+
+func TestContainersAreHardened(t *testing.T) {
+	drivertest.RunHardening(t, func(t *testing.T) driver.Driver { return open(t, nil) }, images())
+}

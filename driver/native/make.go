@@ -1,0 +1,127 @@
+//go:build linux
+
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/tinefn/tine/driver/native/cgroup"
+	"github.com/tinefn/tine/driver/native/network"
+	"github.com/tinefn/tine/driver/native/sandbox"
+	"github.com/tinefn/tine/driver/prefork"
+)
+
+// unit is a sandbox with all that belongs to it. It is used once.
+type unit struct {
+	name    string
+	box     *sandbox.Sandbox
+	group   *cgroup.Group
+	network *network.Attachment
+
+	mu      sync.Mutex // held while it is being removed
+	taken   bool       // a container has it, and closes its outputs
+	removed bool
+}
+
+var _ prefork.Item = (*unit)(nil)
+
+// poolNetwork is the name of the one network of the pool, for its metrics.
+const poolNetwork = "egress"
+
+// startPool begins to fill the pool, if there is to be one.
+func (d *Driver) startPool() {
+	if d.opts.Pool.Max <= 0 {
+		return
+	}
+	d.pool = prefork.New(prefork.Options{
+		Maker: maker{d}, Networks: []string{poolNetwork}, Min: d.opts.Pool.Min, Max: d.opts.Pool.Max, UseOnce: true,
+		Logger: d.log, Observer: d.opts.Pool.Observer,
+	})
+}
+
+// maker makes sandboxes for the pool.
+type maker struct{ driver *Driver }
+
+func (m maker) Make(ctx context.Context, name, _ string) (prefork.Item, error) {
+	made, err := m.driver.make(ctx, name, network.Egress)
+	if err != nil {
+		return nil, err // not a nil *unit
+	}
+	return made, nil
+}
+
+// make makes a sandbox that waits for a job.
+func (d *Driver) make(ctx context.Context, name string, class network.Class) (_ *unit, err error) {
+	ctx, cancel := context.WithTimeout(ctx, d.opts.MakeTimeout)
+	defer cancel()
+	u := &unit{name: name}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("make sandbox %s: %w", name, err), u.Remove(context.WithoutCancel(ctx)))
+		}
+	}()
+	if u.group, err = d.groups.Create(name); err != nil {
+		return nil, err
+	}
+	born, _ := u.group.Fd()
+	if u.box, err = d.spawner.Spawn(sandbox.Options{Cgroup: born, HostNetwork: class == network.Host}); err != nil {
+		return nil, err
+	}
+	if err = u.group.Attach(u.box.PID); err != nil {
+		return nil, err
+	}
+	if class != network.Host {
+		if u.network, err = d.networks.Attach(ctx, class, network.Target{PID: u.box.PID}, name); err != nil {
+			return nil, err
+		}
+	}
+	return u, u.box.Ready(ctx)
+}
+
+// ID is the sandbox's name.
+func (u *unit) ID() string { return u.name }
+
+// Probe finds out whether the sandbox waits and has its network.
+func (u *unit) Probe(ctx context.Context) error {
+	select {
+	case <-u.box.Done():
+		return errors.New("its process has ended")
+	default:
+	}
+	if u.network == nil {
+		return nil
+	}
+	return u.network.Probe(ctx)
+}
+
+// Remove ends the sandbox with all processes in it, and removes what belongs to it.
+// It may be repeated.
+func (u *unit) Remove(ctx context.Context) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.removed {
+		return nil
+	}
+	if u.network != nil {
+		u.network.Detach()
+	}
+	var failed []error
+	if u.group != nil {
+		failed = append(failed, u.group.Kill())
+	}
+	if u.box != nil {
+		failed = append(failed, u.box.Kill(), u.box.Close())
+		if !u.taken {
+			_, _ = u.box.Stdout.Close(), u.box.Stderr.Close() // nobody has read them
+		}
+	}
+	if u.group != nil {
+		failed = append(failed, u.group.Remove(ctx))
+	}
+	err := errors.Join(failed...)
+	u.removed = err == nil
+	return err
+}

@@ -1,0 +1,168 @@
+//go:build linux
+
+package native
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/native/cgroup"
+	"github.com/tinefn/tine/driver/native/job"
+	"github.com/tinefn/tine/driver/native/sandbox"
+)
+
+// unprivileged is the user and group of unprivileged containers, see
+// driver.UnprivilegedUser.
+const unprivileged = 1000
+
+// openCapabilities are those of a container that is not fenced in. Source: Docker's
+// defaults, by their numbers in capabilities(7).
+var openCapabilities = []uint{
+	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FSETID, unix.CAP_FOWNER, unix.CAP_MKNOD, unix.CAP_NET_RAW, unix.CAP_SETGID, unix.CAP_SETUID,
+	unix.CAP_SETFCAP, unix.CAP_SETPCAP, unix.CAP_NET_BIND_SERVICE, unix.CAP_SYS_CHROOT, unix.CAP_KILL, unix.CAP_AUDIT_WRITE,
+}
+
+// start gives the container's sandbox its job.
+func (c *container) start(ctx context.Context) error {
+	d, spec, u := c.driver, c.spec, c.unit
+	if err := u.group.Set(cgroup.Limits{
+		MemoryBytes: spec.Limits.MemoryBytes, MilliCPU: spec.Limits.MilliCPU, Processes: spec.Limits.Processes,
+	}); err != nil {
+		return err
+	}
+	if u.network != nil {
+		if text := u.network.ResolvConf(); text != "" {
+			if err := d.base.write("resolv.conf", text); err != nil {
+				return fmt.Errorf("write the nameservers of containers: %w", err)
+			}
+		}
+	}
+	files, closeFiles, err := c.files()
+	if err != nil {
+		return err
+	}
+	defer closeFiles()
+	return u.box.Run(ctx, jobOf(spec, c.image.Config), files)
+}
+
+// files opens what the sandbox gets with its job.
+func (c *container) files() (files sandbox.Files, closeAll func(), err error) {
+	closeAll = func() {
+		for _, file := range []*os.File{files.Root, files.Sockets} {
+			if file != nil {
+				_ = file.Close() // the sandbox has it
+			}
+		}
+	}
+	defer func() {
+		if err != nil {
+			closeAll()
+		}
+	}()
+	layers := c.driver.base.layers(c.image.Layers)
+	if c.spec.Security.ReadOnlyRoot {
+		files.Root, err = sandbox.Overlay(layers)
+	} else {
+		files.Root, err = c.writable(layers)
+	}
+	if err != nil {
+		return files, closeAll, err
+	}
+	if c.spec.SocketDir != "" {
+		if files.Sockets, err = sandbox.Tree(c.spec.SocketDir); err != nil {
+			return files, closeAll, err
+		}
+	}
+	if c.spec.Security.Unprivileged {
+		files.Filter = c.driver.filter // which stays open
+	}
+	return files, closeAll, nil
+}
+
+// writable mounts layers under a file system in memory, which takes what the
+// function writes and counts as its memory. It is bounded as the spec says.
+func (c *container) writable(layers []string) (root *os.File, err error) {
+	dir, err := os.MkdirTemp(c.driver.opts.Dir, "writable-")
+	if err != nil {
+		return nil, fmt.Errorf("make a writable root file system: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.Remove(dir)) }()
+	options := "mode=0755"
+	if size := c.spec.Limits.DiskMiB; size > 0 {
+		options += fmt.Sprintf(",size=%dm", size)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, options); err != nil {
+		return nil, fmt.Errorf("make a writable root file system: %w", err)
+	}
+	// The overlay keeps it.
+	defer func() { err = errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH)) }()
+	upper, work := filepath.Join(dir, "upper"), filepath.Join(dir, "work")
+	if err := errors.Join(os.Mkdir(upper, 0o755), os.Chmod(upper, 0o755), os.Mkdir(work, 0o700)); err != nil {
+		return nil, fmt.Errorf("make a writable root file system: %w", err)
+	}
+	return sandbox.WritableOverlay(layers, upper, work)
+}
+
+// jobOf puts a spec and what the image says together.
+func jobOf(spec *driver.Spec, image *v1.ConfigFile) *job.Job {
+	says := image.Config
+	command := says.Cmd
+	if len(spec.Command) > 0 {
+		command = spec.Command
+	}
+	todo := &job.Job{
+		Args: append(slices.Clone(says.Entrypoint), command...), Env: environment(says.Env, spec.Env),
+		Dir: says.WorkingDir, Host: cmp.Or(spec.Hostname, "sandbox"),
+		Init: spec.Security.Init, ReadOnly: spec.Security.ReadOnlyRoot,
+		NoTmp:    !spec.Security.ReadOnlyRoot && spec.Limits.TmpMiB == 0,
+		TmpBytes: uint64(spec.Limits.TmpMiB) << 20, TmpInodes: uint64(spec.Limits.TmpInodes),
+	}
+	if spec.Security.Unprivileged {
+		todo.UID, todo.GID = unprivileged, unprivileged
+	} else {
+		todo.NewPrivs = true
+		for _, number := range openCapabilities {
+			todo.Capabilities |= 1 << number
+		}
+	}
+	for _, limit := range []struct {
+		resource uint32
+		value    int64
+	}{
+		{unix.RLIMIT_NOFILE, spec.Limits.OpenFiles},
+		{unix.RLIMIT_MEMLOCK, spec.Limits.LockedMemoryBytes},
+		{unix.RLIMIT_SIGPENDING, spec.Limits.PendingSignals},
+		{unix.RLIMIT_MSGQUEUE, spec.Limits.MessageQueueBytes},
+	} {
+		if limit.value > 0 {
+			todo.Rlimits = append(todo.Rlimits, job.Rlimit{Resource: limit.resource, Value: uint64(limit.value)})
+		}
+	}
+	return todo
+}
+
+// environment is that of the image with the spec's over it, and what programs
+// expect besides. Source of that: what Docker gives containers.
+func environment(image, spec []string) []string {
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/"}
+	for _, variable := range slices.Concat(image, spec) {
+		name, _, _ := strings.Cut(variable, "=")
+		at := slices.IndexFunc(env, func(known string) bool { return strings.HasPrefix(known, name+"=") })
+		if at < 0 {
+			env = append(env, variable)
+		} else {
+			env[at] = variable
+		}
+	}
+	return env
+}
