@@ -140,8 +140,9 @@ func TestFreezeAndThaw(t *testing.T) {
 			}
 			frozen := used()
 			time.Sleep(20 * time.Millisecond)
-			if got := used(); got != frozen {
-				t.Errorf("frozen, it used %v", got-frozen)
+			// The kernel may still have had a little to add up.
+			if got := used() - frozen; got > time.Millisecond {
+				t.Errorf("frozen, it used %v", got)
 			}
 			if err := g.Thaw(t.Context()); err != nil {
 				t.Fatal(err)

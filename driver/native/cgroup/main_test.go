@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,7 +35,8 @@ func TestMain(m *testing.M) {
 	case "sleep":
 	case "spin":
 		go func() {
-			for {
+			for n := 0; ; n++ {
+				runtime.KeepAlive(n)
 			}
 		}()
 	case "fork": // a number of children, until it fails

@@ -17,8 +17,9 @@ import (
 // Options are what a manager needs. Instance is required.
 type Options struct {
 	// Parent is the group that those of all servers are in, from the root of
-	// each hierarchy as this process sees it. It may have several elements.
-	// Default: DefaultParent.
+	// each hierarchy as this process sees it. It may have several elements, and
+	// is for servers alone, as Sweep ends all others in it. Default:
+	// DefaultParent.
 	Parent string
 	// Instance is this server's name, which no other server of the machine has.
 	//
@@ -54,9 +55,9 @@ func Open(options Options) (*Manager, error) {
 	if parent == "" {
 		parent = DefaultParent
 	}
-	for name := range strings.SplitSeq(parent+"/"+options.Instance, "/") {
+	for _, name := range append(strings.Split(parent, "/"), options.Instance) {
 		if !element.MatchString(name) {
-			return nil, fmt.Errorf("control group %q of instance %q: names consist of up to 200 letters, digits, _ and -, those of a parent separated by /", parent, options.Instance)
+			return nil, fmt.Errorf("instance %q below the control group %q: names consist of up to 200 letters, digits, _ and -, those of a parent separated by /", options.Instance, parent)
 		}
 	}
 	log := options.Logger
