@@ -33,7 +33,7 @@ func TestMemoryHogIsKilledAndCounted(t *testing.T) {
 		}
 		hog := attach(t, g, "touch "+strconv.Itoa(64*mebibyte))
 		hog.begin()
-		if signal := hog.ended(); signal != syscall.SIGKILL {
+		if signal := hog.ended(t); signal != syscall.SIGKILL {
 			t.Errorf("ended by %v", signal)
 		}
 		if kills, err := g.OutOfMemory(); err != nil || kills == 0 {
@@ -169,7 +169,7 @@ func TestKillOfAFrozenGroup(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range children {
-			if signal := c.ended(); signal != syscall.SIGKILL {
+			if signal := c.ended(t); signal != syscall.SIGKILL {
 				t.Errorf("ended by %v", signal)
 			}
 		}
@@ -250,7 +250,7 @@ func TestSweepRemovesDeadInstancesOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range []child{victim, frozenVictim} {
-			if signal := c.ended(); signal != syscall.SIGKILL {
+			if signal := c.ended(t); signal != syscall.SIGKILL {
 				t.Errorf("ended by %v", signal)
 			}
 		}
@@ -292,8 +292,7 @@ func TestAttachOfAProcessThatIsGone(t *testing.T) {
 	m := open(t, Options{})
 	g := create(t, m, "gone")
 	c := start(t, "sleep", nil)
-	c.cmd.Process.Kill()
-	c.cmd.Wait()
+	c.kill(t)
 	if err := g.Attach(c.pid()); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("got %v", err)
 	}
@@ -379,8 +378,7 @@ func BenchmarkAttach(b *testing.B) {
 					b.Fatal(err)
 				}
 				b.StopTimer()
-				c.cmd.Process.Kill()
-				c.cmd.Wait()
+				c.kill(b)
 				if err := g.Remove(b.Context()); err != nil {
 					b.Fatal(err)
 				}

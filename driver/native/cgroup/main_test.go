@@ -68,7 +68,11 @@ type child struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Reader
+	end chan syscall.Signal // gets the signal that ended it, and is closed
 }
+
+// patience is for what takes a moment.
+const patience = 10 * time.Second
 
 // start starts a child, inside of a group if one is given.
 func start(t testing.TB, what string, inside *Group) child {
@@ -94,10 +98,18 @@ func start(t testing.TB, what string, inside *Group) child {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c := child{cmd, in, bufio.NewReader(out)}
+	c := child{cmd, in, bufio.NewReader(out), make(chan syscall.Signal, 1)}
+	go func() {
+		defer close(c.end)
+		state, err := cmd.Process.Wait() // cmd.Wait would close what is still being read
+		if err == nil {
+			c.end <- state.Sys().(syscall.WaitStatus).Signal()
+		}
+	}()
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
+		c.kill(t)
+		in.Close()
+		out.Close()
 	})
 	return c
 }
@@ -114,10 +126,22 @@ func (c child) answer() string {
 }
 
 // ended waits for the child's end and returns by which signal.
-func (c child) ended() syscall.Signal {
-	c.cmd.Wait()
-	status, _ := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	return status.Signal()
+func (c child) ended(t testing.TB) syscall.Signal {
+	t.Helper()
+	select {
+	case signal := <-c.end:
+		return signal
+	case <-time.After(patience): // it may be frozen, and must not hold up those that clean up
+		t.Errorf("process %d has not ended", c.pid())
+		return 0
+	}
+}
+
+// kill ends the child from outside of its group.
+func (c child) kill(t testing.TB) {
+	t.Helper()
+	c.cmd.Process.Kill()
+	c.ended(t)
 }
 
 // attach starts a child in a group.
@@ -190,9 +214,9 @@ func create(t testing.TB, m *Manager, name string) *Group {
 // eventually waits for something that takes a moment.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }
