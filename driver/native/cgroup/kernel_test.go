@@ -246,7 +246,7 @@ func TestSweepRemovesDeadInstancesOnly(t *testing.T) {
 		}
 		kept := []*Group{create(t, m, "own"), create(t, alive, "other")}
 		attach(t, kept[1], "sleep")
-		if err := m.Sweep(t.Context(), func(instance string) bool { return instance != dead.instance }); err != nil {
+		if err := m.Sweep(t.Context(), func(instance string) bool { return instance == alive.instance }); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range []child{victim, frozenVictim} {

@@ -4,12 +4,15 @@ package cgroup
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -27,6 +30,7 @@ const childVariable = "TINE_TEST_CGROUP_CHILD"
 func TestMain(m *testing.M) {
 	what := os.Getenv(childVariable)
 	if what == "" {
+		sweepTests()
 		os.Exit(m.Run())
 	}
 	bufio.NewReader(os.Stdin).ReadString('\n')
@@ -156,8 +160,33 @@ func attach(t testing.TB, g *Group, what string) child {
 
 var instances int
 
+const testParentPrefix = "tine-test-"
+
 // testParent is the parent of the groups of this run.
-func testParent() string { return "tine-test-" + strconv.Itoa(os.Getpid()) }
+func testParent() string { return testParentPrefix + strconv.Itoa(os.Getpid()) }
+
+// sweepTests removes what tests left that ended before they could do so. (Their
+// timeout is a panic.)
+func sweepTests() {
+	for _, withoutHybrid := range []bool{false, true} {
+		tree, err := findTree(withoutHybrid)
+		if err != nil || os.Geteuid() != 0 {
+			return
+		}
+		for _, name := range groupsIn(tree.core) {
+			pid, isTests := strings.CutPrefix(name, testParentPrefix)
+			if !isTests || exists("/proc", pid) {
+				continue
+			}
+			dead := &Manager{tree: tree, parent: name, log: slog.New(slog.DiscardHandler)}
+			err := dead.Sweep(context.Background(), func(string) bool { return false })
+			for _, point := range tree.hierarchies() {
+				err = errors.Join(err, remove(context.Background(), filepath.Join(point, name)))
+			}
+			fmt.Fprintln(os.Stderr, "removed the groups of a dead test:", name, err)
+		}
+	}
+}
 
 // open makes a manager on the machine's own control groups. All that is below
 // its parent is removed at the end of the test.
