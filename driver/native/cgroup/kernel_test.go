@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
 )
 
 const mebibyte = 1 << 20
@@ -108,7 +111,7 @@ func TestDevicesAreRefused(t *testing.T) {
 		f.Close()
 		return path
 	}
-	inAllModes(t, func(t *testing.T, m *Manager) {
+	test := func(t *testing.T, m *Manager) {
 		g := create(t, m, "devices")
 		for path, refused := range map[string]bool{"/dev/null": false, "/dev/urandom": false, kmsg(t): true} {
 			c := attach(t, g, "open "+path)
@@ -117,6 +120,13 @@ func TestDevicesAreRefused(t *testing.T) {
 				t.Errorf("%s: refused %q, want %t", path, got, refused)
 			}
 		}
+	}
+	inAllModes(t, test)
+	t.Run("without eBPF", func(t *testing.T) {
+		if open(t, Options{}).Mode() != Hybrid {
+			t.Skip("only machines with both versions can do without eBPF")
+		}
+		test(t, open(t, Options{setDevicesV2: func(string, *cgroups.Resources) error { return unix.EPERM }}))
 	})
 }
 
