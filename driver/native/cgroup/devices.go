@@ -51,7 +51,7 @@ func deviceRules() []*devices.Rule {
 func (m *Manager) limitDevices() error {
 	resources := &cgroups.Resources{Devices: deviceRules()}
 	if m.tree.mode != V1 {
-		err := cgroups.DevicesSetV2(filepath.Join(m.tree.core, m.group()), resources)
+		err := m.setDevicesV2(filepath.Join(m.tree.core, m.group()), resources)
 		if err == nil {
 			return nil
 		}
@@ -59,9 +59,11 @@ func (m *Manager) limitDevices() error {
 			return fmt.Errorf("limit the access to devices by eBPF (needs root, or CAP_BPF and CAP_NET_ADMIN, and a kernel with CONFIG_CGROUP_BPF): %w", err)
 		}
 		m.log.Info("access to devices is limited by control groups of version 1, as eBPF is not possible", slog.Any("error", err))
-		if m.tree.v1["devices"], err = cgroups.FindCgroupMountpoint("", "devices"); err != nil {
+		point, err := cgroups.FindCgroupMountpoint("", "devices")
+		if err != nil {
 			return fmt.Errorf("limit the access to devices: neither eBPF nor the controller of version 1 is there: %w", err)
 		}
+		m.tree.v1["devices"] = point
 		if err := m.tree.make(m.group()); err != nil {
 			return err
 		}

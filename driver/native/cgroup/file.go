@@ -22,7 +22,7 @@ func write(dir, file, value string) error {
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	for {
 		_, err = unix.Write(fd, []byte(value))
 		switch {

@@ -47,7 +47,7 @@ func (m *Manager) Create(name string) (*Group, error) {
 			continue
 		}
 		for _, dir := range made {
-			os.Remove(dir)
+			_ = os.Remove(dir) // the error that matters is the first
 		}
 		if errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("control group %s exists: names are for one use each: %w", g.path(), err)
@@ -131,7 +131,11 @@ func (g *Group) Attach(pid int) error {
 		if is[controller] == group {
 			continue
 		}
-		if err := cgroups.WriteCgroupProc(dir, pid); err != nil {
+		err := cgroups.WriteCgroupProc(dir, pid)
+		if errors.Is(err, unix.ESRCH) {
+			err = fmt.Errorf("the process is gone: %w", os.ErrProcessDone)
+		}
+		if err != nil {
 			return fmt.Errorf("attach process %d to control group %s: %w", pid, dir, err)
 		}
 	}

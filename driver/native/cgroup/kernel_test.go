@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
 )
 
 const mebibyte = 1 << 20
@@ -33,7 +36,7 @@ func TestMemoryHogIsKilledAndCounted(t *testing.T) {
 		}
 		hog := attach(t, g, "touch "+strconv.Itoa(64*mebibyte))
 		hog.begin()
-		if signal := hog.ended(); signal != syscall.SIGKILL {
+		if signal := hog.ended(t); signal != syscall.SIGKILL {
 			t.Errorf("ended by %v", signal)
 		}
 		if kills, err := g.OutOfMemory(); err != nil || kills == 0 {
@@ -108,7 +111,7 @@ func TestDevicesAreRefused(t *testing.T) {
 		f.Close()
 		return path
 	}
-	inAllModes(t, func(t *testing.T, m *Manager) {
+	test := func(t *testing.T, m *Manager) {
 		g := create(t, m, "devices")
 		for path, refused := range map[string]bool{"/dev/null": false, "/dev/urandom": false, kmsg(t): true} {
 			c := attach(t, g, "open "+path)
@@ -117,6 +120,13 @@ func TestDevicesAreRefused(t *testing.T) {
 				t.Errorf("%s: refused %q, want %t", path, got, refused)
 			}
 		}
+	}
+	inAllModes(t, test)
+	t.Run("without eBPF", func(t *testing.T) {
+		if open(t, Options{}).Mode() != Hybrid {
+			t.Skip("only machines with both versions can do without eBPF")
+		}
+		test(t, open(t, Options{setDevicesV2: func(string, *cgroups.Resources) error { return unix.EPERM }}))
 	})
 }
 
@@ -140,8 +150,9 @@ func TestFreezeAndThaw(t *testing.T) {
 			}
 			frozen := used()
 			time.Sleep(20 * time.Millisecond)
-			if got := used(); got != frozen {
-				t.Errorf("frozen, it used %v", got-frozen)
+			// The kernel may still have had a little to add up.
+			if got := used() - frozen; got > time.Millisecond {
+				t.Errorf("frozen, it used %v", got)
 			}
 			if err := g.Thaw(t.Context()); err != nil {
 				t.Fatal(err)
@@ -168,7 +179,7 @@ func TestKillOfAFrozenGroup(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range children {
-			if signal := c.ended(); signal != syscall.SIGKILL {
+			if signal := c.ended(t); signal != syscall.SIGKILL {
 				t.Errorf("ended by %v", signal)
 			}
 		}
@@ -245,11 +256,11 @@ func TestSweepRemovesDeadInstancesOnly(t *testing.T) {
 		}
 		kept := []*Group{create(t, m, "own"), create(t, alive, "other")}
 		attach(t, kept[1], "sleep")
-		if err := m.Sweep(t.Context(), func(instance string) bool { return instance != dead.instance }); err != nil {
+		if err := m.Sweep(t.Context(), func(instance string) bool { return instance == alive.instance }); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range []child{victim, frozenVictim} {
-			if signal := c.ended(); signal != syscall.SIGKILL {
+			if signal := c.ended(t); signal != syscall.SIGKILL {
 				t.Errorf("ended by %v", signal)
 			}
 		}
@@ -291,8 +302,7 @@ func TestAttachOfAProcessThatIsGone(t *testing.T) {
 	m := open(t, Options{})
 	g := create(t, m, "gone")
 	c := start(t, "sleep", nil)
-	c.cmd.Process.Kill()
-	c.cmd.Wait()
+	c.kill(t)
 	if err := g.Attach(c.pid()); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("got %v", err)
 	}
@@ -378,8 +388,7 @@ func BenchmarkAttach(b *testing.B) {
 					b.Fatal(err)
 				}
 				b.StopTimer()
-				c.cmd.Process.Kill()
-				c.cmd.Wait()
+				c.kill(b)
 				if err := g.Remove(b.Context()); err != nil {
 					b.Fatal(err)
 				}

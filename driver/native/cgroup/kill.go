@@ -92,7 +92,7 @@ func (g *Group) signal(pid int) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	is, err := memberships(pid)
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
@@ -143,7 +143,7 @@ func (g *Group) Remove(ctx context.Context) error {
 	defer cancel()
 	g.dirOnce.Do(func() { g.dirError = fs.ErrClosed })
 	if g.dirFile != nil {
-		g.dirFile.Close()
+		_ = g.dirFile.Close() // nothing was written
 	}
 	for _, dir := range g.own() {
 		if err := remove(ctx, dir); err != nil {

@@ -4,12 +4,16 @@ package cgroup
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,6 +30,7 @@ const childVariable = "TINE_TEST_CGROUP_CHILD"
 func TestMain(m *testing.M) {
 	what := os.Getenv(childVariable)
 	if what == "" {
+		sweepTests()
 		os.Exit(m.Run())
 	}
 	bufio.NewReader(os.Stdin).ReadString('\n')
@@ -34,7 +39,8 @@ func TestMain(m *testing.M) {
 	case "sleep":
 	case "spin":
 		go func() {
-			for {
+			for n := 0; ; n++ {
+				runtime.KeepAlive(n)
 			}
 		}()
 	case "fork": // a number of children, until it fails
@@ -66,7 +72,11 @@ type child struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Reader
+	end chan syscall.Signal // gets the signal that ended it, and is closed
 }
+
+// patience is for what takes a moment.
+const patience = 10 * time.Second
 
 // start starts a child, inside of a group if one is given.
 func start(t testing.TB, what string, inside *Group) child {
@@ -92,10 +102,18 @@ func start(t testing.TB, what string, inside *Group) child {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c := child{cmd, in, bufio.NewReader(out)}
+	c := child{cmd, in, bufio.NewReader(out), make(chan syscall.Signal, 1)}
+	go func() {
+		defer close(c.end)
+		state, err := cmd.Process.Wait() // cmd.Wait would close what is still being read
+		if err == nil {
+			c.end <- state.Sys().(syscall.WaitStatus).Signal()
+		}
+	}()
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
+		c.kill(t)
+		in.Close()
+		out.Close()
 	})
 	return c
 }
@@ -112,10 +130,22 @@ func (c child) answer() string {
 }
 
 // ended waits for the child's end and returns by which signal.
-func (c child) ended() syscall.Signal {
-	c.cmd.Wait()
-	status, _ := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	return status.Signal()
+func (c child) ended(t testing.TB) syscall.Signal {
+	t.Helper()
+	select {
+	case signal := <-c.end:
+		return signal
+	case <-time.After(patience): // it may be frozen, and must not hold up those that clean up
+		t.Errorf("process %d has not ended", c.pid())
+		return 0
+	}
+}
+
+// kill ends the child from outside of its group.
+func (c child) kill(t testing.TB) {
+	t.Helper()
+	c.cmd.Process.Kill()
+	c.ended(t)
 }
 
 // attach starts a child in a group.
@@ -130,8 +160,33 @@ func attach(t testing.TB, g *Group, what string) child {
 
 var instances int
 
+const testParentPrefix = "tine-test-"
+
 // testParent is the parent of the groups of this run.
-func testParent() string { return "tine-test-" + strconv.Itoa(os.Getpid()) }
+func testParent() string { return testParentPrefix + strconv.Itoa(os.Getpid()) }
+
+// sweepTests removes what tests left that ended before they could do so. (Their
+// timeout is a panic.)
+func sweepTests() {
+	for _, withoutHybrid := range []bool{false, true} {
+		tree, err := findTree(withoutHybrid)
+		if err != nil || os.Geteuid() != 0 {
+			return
+		}
+		for _, name := range groupsIn(tree.core) {
+			pid, isTests := strings.CutPrefix(name, testParentPrefix)
+			if !isTests || exists("/proc", pid) {
+				continue
+			}
+			dead := &Manager{tree: tree, parent: name, log: slog.New(slog.DiscardHandler)}
+			err := dead.Sweep(context.Background(), func(string) bool { return false })
+			for _, point := range tree.hierarchies() {
+				err = errors.Join(err, remove(context.Background(), filepath.Join(point, name)))
+			}
+			fmt.Fprintln(os.Stderr, "removed the groups of a dead test:", name, err)
+		}
+	}
+}
 
 // open makes a manager on the machine's own control groups. All that is below
 // its parent is removed at the end of the test.
@@ -188,9 +243,9 @@ func create(t testing.TB, m *Manager, name string) *Group {
 // eventually waits for something that takes a moment.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }

@@ -12,13 +12,16 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/opencontainers/cgroups"
 )
 
 // Options are what a manager needs. Instance is required.
 type Options struct {
 	// Parent is the group that those of all servers are in, from the root of
-	// each hierarchy as this process sees it. It may have several elements.
-	// Default: DefaultParent.
+	// each hierarchy as this process sees it. It may have several elements, and
+	// is for servers alone, as Sweep ends all others in it. Default:
+	// DefaultParent.
 	Parent string
 	// Instance is this server's name, which no other server of the machine has.
 	//
@@ -27,7 +30,9 @@ type Options struct {
 	Instance string
 	Logger   *slog.Logger // nil: nothing is logged
 
-	withoutHybrid bool // for tests: of version 1 and 2, use 1 only
+	// For tests.
+	withoutHybrid bool                                             // of version 1 and 2, use 1 only
+	setDevicesV2  func(dir string, rules *cgroups.Resources) error // in place of eBPF
 }
 
 // DefaultParent is the parent if none is given.
@@ -36,11 +41,12 @@ const DefaultParent = "tine"
 // Manager makes groups for one server. Its methods may be called from several
 // goroutines.
 type Manager struct {
-	tree     tree
-	parent   string
-	instance string
-	log      *slog.Logger
-	swap     bool // version 1 counts swap, so that it can be limited
+	tree         tree
+	parent       string
+	instance     string
+	log          *slog.Logger
+	setDevicesV2 func(dir string, rules *cgroups.Resources) error
+	swap         bool // version 1 counts swap, so that it can be limited
 }
 
 // element is a valid name of a group. A dot could make it that of a file of
@@ -54,9 +60,9 @@ func Open(options Options) (*Manager, error) {
 	if parent == "" {
 		parent = DefaultParent
 	}
-	for name := range strings.SplitSeq(parent+"/"+options.Instance, "/") {
+	for _, name := range append(strings.Split(parent, "/"), options.Instance) {
 		if !element.MatchString(name) {
-			return nil, fmt.Errorf("control group %q of instance %q: names consist of up to 200 letters, digits, _ and -, those of a parent separated by /", parent, options.Instance)
+			return nil, fmt.Errorf("instance %q below the control group %q: names consist of up to 200 letters, digits, _ and -, those of a parent separated by /", options.Instance, parent)
 		}
 	}
 	log := options.Logger
@@ -67,7 +73,10 @@ func Open(options Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{tree: tree, parent: parent, instance: options.Instance, log: log}
+	m := &Manager{tree: tree, parent: parent, instance: options.Instance, log: log, setDevicesV2: options.setDevicesV2}
+	if m.setDevicesV2 == nil {
+		m.setDevicesV2 = cgroups.DevicesSetV2
+	}
 	if exists(tree.core, m.group()) {
 		return nil, fmt.Errorf("control group %s exists: an instance's name is for one process, take a new one; groups of dead instances are swept", m.group())
 	}
