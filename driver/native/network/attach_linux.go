@@ -51,7 +51,7 @@ func (m *Manager) Attach(ctx context.Context, class Class, target Target, id str
 		return nil, err
 	}
 	if owned {
-		defer namespace.Close()
+		defer func() { _ = namespace.Close() }()
 	}
 	if err := m.checkNamespace(namespace); err != nil {
 		return nil, err

@@ -37,6 +37,8 @@ type Manager struct {
 	addresses *addresses
 	remover   *remover
 
+	labelGrace time.Duration // the constant, but for tests
+
 	ctx    context.Context // ends when Close begins
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // attachments that are being made, and the guard
@@ -61,7 +63,8 @@ func Open(opts Options) (_ *Manager, err error) {
 	}
 	m := &Manager{
 		opts: opts, log: opts.Logger, addresses: newAddresses(opts.Subnet, opts.Instance), attached: map[*Attachment]struct{}{},
-		policy: policy{opts.Bridge, opts.Subnet, opts.AllowHost, opts.AllowLinkLocal, opts.AllowPrivate},
+		labelGrace: labelGrace,
+		policy:     policy{opts.Bridge, opts.Subnet, opts.AllowHost, opts.AllowLinkLocal, opts.AllowPrivate},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	defer func() {
@@ -82,7 +85,7 @@ func Open(opts Options) (_ *Manager, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer setup.Close()
+	defer func() { _ = setup.Close() }()
 	var alone bool
 	if m.users, alone, err = m.locks.join(); err != nil {
 		return nil, err
@@ -205,7 +208,7 @@ func (m *Manager) Ensure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer setup.Close()
+	defer func() { _ = setup.Close() }()
 	return m.setUp(false)
 }
 
@@ -280,7 +283,7 @@ func (m *Manager) release() {
 	m.cancel()
 	for _, file := range []*os.File{m.users, m.home} {
 		if file != nil {
-			file.Close()
+			_ = file.Close()
 		}
 	}
 	if m.host != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 )
@@ -163,6 +164,7 @@ func TestSweepRemovesWhatDeadServersLeft(t *testing.T) {
 	half.Name, half.PeerName = portName(managers["own"].addresses.at(4711)), "peer"
 	w.must(netlink.LinkAdd(half))
 
+	managers["own"].labelGrace = 50 * time.Millisecond
 	var asked []string
 	removed, err := managers["own"].Sweep(t.Context(), func(instance string) bool {
 		asked = append(asked, instance)

@@ -10,8 +10,8 @@ import (
 )
 
 // labelGrace is how long a port may be without its label. A server writes it
-// right after it made the pair.
-const labelGrace = time.Second
+// right after it made the pair, and gives the pair up if that takes longer.
+const labelGrace = requestTimeout
 
 // Sweep removes the pairs of servers that are dead, and returns how many. Alive
 // is asked for the other servers whose pairs are found, once for each. It
@@ -62,7 +62,7 @@ func (m *Manager) sweepUnlabelled(ctx context.Context, candidates map[int]bool) 
 	select {
 	case <-ctx.Done():
 		return 0, ctx.Err()
-	case <-time.After(labelGrace):
+	case <-time.After(m.labelGrace):
 	}
 	links, err := listLinks(m.host)
 	if err != nil {
