@@ -122,6 +122,12 @@ func TestServersShareABridge(t *testing.T) {
 		seen[last.Addr] = true
 	}
 
+	w.attach(first, "thirteenth")
+	_, err := second.Attach(t.Context(), Egress, Target{File: newNamespace(t)}, "more")
+	if !errors.Is(err, ErrNoAddress) || !strings.Contains(err.Error(), "others 9") {
+		t.Errorf("a fourteenth of thirteen: %v", err)
+	}
+
 	opts.Instance, opts.AllowHost = "server-c", true
 	if _, err := Open(opts); !errors.Is(err, ErrConflict) {
 		t.Errorf("joined with other settings: %v", err)
