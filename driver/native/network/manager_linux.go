@@ -41,7 +41,7 @@ type Manager struct {
 
 	ctx    context.Context // ends when Close begins
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // attachments that are being made, and the guard
+	wg     sync.WaitGroup // calls of methods, and the guard
 
 	mu        sync.Mutex // guards the rest
 	closed    bool
@@ -201,9 +201,30 @@ func (m *Manager) forward() error {
 	return nil
 }
 
+// use makes Close wait until the function that it returns was called. It fails
+// with ErrClosed.
+func (m *Manager) use() (done func(), err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	m.wg.Add(1)
+	return m.wg.Done, nil
+}
+
 // Ensure makes what somebody removed of the bridge and the rules, and reads the
 // nameservers again. The manager does so by itself every ten seconds.
 func (m *Manager) Ensure(ctx context.Context) error {
+	done, err := m.use()
+	if err != nil {
+		return err
+	}
+	defer done()
+	return m.ensure(ctx)
+}
+
+func (m *Manager) ensure(ctx context.Context) error {
 	setup, err := m.locks.enter(ctx)
 	if err != nil {
 		return err
@@ -221,7 +242,7 @@ func (m *Manager) guard() {
 		case <-m.ctx.Done():
 			return
 		case <-ticker.C:
-			if err := m.Ensure(m.ctx); err != nil && m.ctx.Err() == nil {
+			if err := m.ensure(m.ctx); err != nil && m.ctx.Err() == nil {
 				m.log.Error("the sandboxes' network cannot be restored", slog.String("bridge", m.opts.Bridge), slog.Any("error", err))
 			}
 		}

@@ -17,6 +17,14 @@ const labelGrace = requestTimeout
 // is asked for the other servers whose pairs are found, once for each. It
 // returns when they are gone, or with the context's error.
 func (m *Manager) Sweep(ctx context.Context, alive func(instance string) bool) (int, error) {
+	done, err := m.use()
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.ctx, cancel)()
 	links, err := listLinks(m.host)
 	if err != nil {
 		return 0, err
