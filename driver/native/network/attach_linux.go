@@ -30,14 +30,11 @@ func (m *Manager) Attach(ctx context.Context, class Class, target Target, id str
 	if err := checkName("sandbox", id); err != nil {
 		return nil, err
 	}
-	m.mu.Lock()
-	if m.closed {
-		m.mu.Unlock()
-		return nil, ErrClosed
+	done, err := m.use()
+	if err != nil {
+		return nil, err
 	}
-	m.wg.Add(1)
-	m.mu.Unlock()
-	defer m.wg.Done()
+	defer done()
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	defer context.AfterFunc(m.ctx, cancel)()
@@ -51,7 +48,7 @@ func (m *Manager) Attach(ctx context.Context, class Class, target Target, id str
 		return nil, err
 	}
 	if owned {
-		defer namespace.Close()
+		defer func() { _ = namespace.Close() }()
 	}
 	if err := m.checkNamespace(namespace); err != nil {
 		return nil, err
@@ -222,7 +219,7 @@ func (m *Manager) joinBridge(ctx context.Context, pair netlink.Link) error {
 	name := pair.Attrs().Name
 	err := m.host.LinkSetMasterByIndex(pair, m.bridgeIndex())
 	if isGone(err) || errors.Is(err, unix.EINVAL) {
-		if err := m.Ensure(ctx); err != nil {
+		if err := m.ensure(ctx); err != nil {
 			return fmt.Errorf("bridge %s is gone: %w", m.opts.Bridge, err)
 		}
 		err = m.host.LinkSetMasterByIndex(pair, m.bridgeIndex())

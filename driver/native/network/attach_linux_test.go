@@ -49,6 +49,19 @@ func TestAttachmentIsAsItSays(t *testing.T) {
 	w.must(s.Probe(t.Context()))
 }
 
+// Sandboxes remember the bridge's address on the wire.
+func TestBridgeKeepsItsAddress(t *testing.T) {
+	w := newWorld(t)
+	m := w.open(w.options())
+	before := w.link(DefaultBridge).Attrs().HardwareAddr.String()
+	for i := range 3 {
+		w.attach(m, fmt.Sprint(i))
+		if got := w.link(DefaultBridge).Attrs().HardwareAddr.String(); got != before {
+			t.Errorf("it was %s and is %s", before, got)
+		}
+	}
+}
+
 func TestMTUIsThatOfTheDefaultRoute(t *testing.T) {
 	w := newWorld(t)
 	w.must(netlink.LinkSetMTU(w.link("up0"), 1380))

@@ -145,6 +145,10 @@ func (m *Manager) routes() ([]netlink.Route, error) {
 	return routes, nil
 }
 
+// halfBits is the length of networks that are half of all addresses. VPNs make
+// two routes to such instead of a default route.
+const halfBits = 1
+
 // checkRoutes makes sure that the host reaches nothing else under the
 // sandboxes' addresses.
 func (m *Manager) checkRoutes(routes []netlink.Route) error {
@@ -154,7 +158,7 @@ func (m *Manager) checkRoutes(routes []netlink.Route) error {
 	}
 	for _, route := range routes {
 		destination, ok := destinationOf(route)
-		if !ok || destination.Bits() == 0 || own != 0 && route.LinkIndex == own || !destination.Overlaps(m.opts.Subnet) {
+		if !ok || destination.Bits() <= halfBits || own != 0 && route.LinkIndex == own || !destination.Overlaps(m.opts.Subnet) {
 			continue
 		}
 		by := ""

@@ -57,7 +57,7 @@ func (l locks) enter(ctx context.Context) (*os.File, error) {
 			if mineErr == nil && currentErr == nil && os.SameFile(mine, current) {
 				return file, nil
 			}
-			file.Close()
+			_ = file.Close()
 		case !errors.Is(err, unix.EWOULDBLOCK):
 			return nil, fmt.Errorf("lock %s: %w", l.setup, err)
 		}
@@ -92,7 +92,7 @@ func (l locks) join() (file *os.File, alone bool, err error) {
 // caller has entered.
 func (l locks) leave(users *os.File) (last bool) {
 	last = flock(users, unix.LOCK_EX) == nil
-	users.Close()
+	_ = users.Close()
 	return last
 }
 

@@ -37,9 +37,11 @@ type Manager struct {
 	addresses *addresses
 	remover   *remover
 
+	labelGrace time.Duration // the constant, but for tests
+
 	ctx    context.Context // ends when Close begins
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // attachments that are being made, and the guard
+	wg     sync.WaitGroup // calls of methods, and the guard
 
 	mu        sync.Mutex // guards the rest
 	closed    bool
@@ -61,7 +63,8 @@ func Open(opts Options) (_ *Manager, err error) {
 	}
 	m := &Manager{
 		opts: opts, log: opts.Logger, addresses: newAddresses(opts.Subnet, opts.Instance), attached: map[*Attachment]struct{}{},
-		policy: policy{opts.Bridge, opts.Subnet, opts.AllowHost, opts.AllowLinkLocal, opts.AllowPrivate},
+		labelGrace: labelGrace,
+		policy:     policy{opts.Bridge, opts.Subnet, opts.AllowHost, opts.AllowLinkLocal, opts.AllowPrivate},
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	defer func() {
@@ -82,7 +85,7 @@ func Open(opts Options) (_ *Manager, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer setup.Close()
+	defer func() { _ = setup.Close() }()
 	var alone bool
 	if m.users, alone, err = m.locks.join(); err != nil {
 		return nil, err
@@ -198,14 +201,35 @@ func (m *Manager) forward() error {
 	return nil
 }
 
+// use makes Close wait until the function that it returns was called. It fails
+// with ErrClosed.
+func (m *Manager) use() (done func(), err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	m.wg.Add(1)
+	return m.wg.Done, nil
+}
+
 // Ensure makes what somebody removed of the bridge and the rules, and reads the
 // nameservers again. The manager does so by itself every ten seconds.
 func (m *Manager) Ensure(ctx context.Context) error {
+	done, err := m.use()
+	if err != nil {
+		return err
+	}
+	defer done()
+	return m.ensure(ctx)
+}
+
+func (m *Manager) ensure(ctx context.Context) error {
 	setup, err := m.locks.enter(ctx)
 	if err != nil {
 		return err
 	}
-	defer setup.Close()
+	defer func() { _ = setup.Close() }()
 	return m.setUp(false)
 }
 
@@ -218,7 +242,7 @@ func (m *Manager) guard() {
 		case <-m.ctx.Done():
 			return
 		case <-ticker.C:
-			if err := m.Ensure(m.ctx); err != nil && m.ctx.Err() == nil {
+			if err := m.ensure(m.ctx); err != nil && m.ctx.Err() == nil {
 				m.log.Error("the sandboxes' network cannot be restored", slog.String("bridge", m.opts.Bridge), slog.Any("error", err))
 			}
 		}
@@ -280,7 +304,7 @@ func (m *Manager) release() {
 	m.cancel()
 	for _, file := range []*os.File{m.users, m.home} {
 		if file != nil {
-			file.Close()
+			_ = file.Close()
 		}
 	}
 	if m.host != nil {

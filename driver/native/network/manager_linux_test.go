@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 )
@@ -63,6 +65,9 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if _, err := m.Attach(t.Context(), None, Target{File: newNamespace(t)}, "late"); !errors.Is(err, ErrClosed) {
 		t.Errorf("attached after Close: %v", err)
 	}
+	if err := m.Ensure(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("made again after Close: %v", err)
+	}
 	if err := m.Close(t.Context()); !errors.Is(err, ErrClosed) {
 		t.Errorf("the second Close: %v", err)
 	}
@@ -98,6 +103,16 @@ func TestFailedOpenLeavesNothing(t *testing.T) {
 	}
 }
 
+// As a VPN does that is to be the way for everything.
+func TestTwoHalvesAreNoRoute(t *testing.T) {
+	w := newWorld(t)
+	for _, half := range []string{"0.0.0.0/1", "128.0.0.0/1"} {
+		w.must(netlink.RouteAdd(&netlink.Route{LinkIndex: w.link("up0").Attrs().Index, Gw: net.ParseIP(outsideAddr), Dst: parseAddr(t, half).IPNet}))
+	}
+	w.listen(w.outside, "0.0.0.0:80")
+	w.checkReach(w.attach(w.open(w.options()), "box"), outsideAddr+":80", true)
+}
+
 func TestServersShareABridge(t *testing.T) {
 	w := newWorld(t)
 	w.listen(w.outside, "0.0.0.0:80")
@@ -119,6 +134,12 @@ func TestServersShareABridge(t *testing.T) {
 			t.Errorf("%v is used twice", last.Addr)
 		}
 		seen[last.Addr] = true
+	}
+
+	w.attach(first, "thirteenth")
+	_, err := second.Attach(t.Context(), Egress, Target{File: newNamespace(t)}, "more")
+	if !errors.Is(err, ErrNoAddress) || !strings.Contains(err.Error(), "others 9") {
+		t.Errorf("a fourteenth of thirteen: %v", err)
 	}
 
 	opts.Instance, opts.AllowHost = "server-c", true
@@ -163,6 +184,7 @@ func TestSweepRemovesWhatDeadServersLeft(t *testing.T) {
 	half.Name, half.PeerName = portName(managers["own"].addresses.at(4711)), "peer"
 	w.must(netlink.LinkAdd(half))
 
+	managers["own"].labelGrace = 50 * time.Millisecond
 	var asked []string
 	removed, err := managers["own"].Sweep(t.Context(), func(instance string) bool {
 		asked = append(asked, instance)
@@ -205,8 +227,9 @@ func TestBridgeOfADeadServerIsTakenOver(t *testing.T) {
 	w.listen(w.home, "0.0.0.0:80")
 	w.checkReach(w.attach(next, "box"), hostAddr+":80", true)
 	w.must(next.Close(t.Context()))
-	after := w.state()
-	if after = slices.DeleteFunc(after, func(s string) bool { return s == "a socket" }); !slices.Equal(after, slices.DeleteFunc(before, func(s string) bool { return s == "a socket" })) {
+	isSocket := func(s string) bool { return s == "a socket" } // of the test's listener
+	before, after := slices.DeleteFunc(before, isSocket), slices.DeleteFunc(w.state(), isSocket)
+	if !slices.Equal(after, before) {
 		t.Errorf("before: %v\nafter: %v", before, after)
 	}
 }
@@ -256,6 +279,8 @@ func TestSettingsThatCannotBe(t *testing.T) {
 		"spaces":              func(o *Options) { o.Instance = "a b" },
 		"long instance":       func(o *Options) { o.Instance = strings.Repeat("a", maxNameLength+1) },
 		"long bridge":         func(o *Options) { o.Bridge = "abcdefghijklmnop" },
+		"all bridges":         func(o *Options) { o.Bridge = "all" },
+		"a port's name":       func(o *Options) { o.Bridge = "tn0a570002" },
 		"path":                func(o *Options) { o.Bridge = "../x" },
 		"IPv6":                func(o *Options) { o.Subnet = netip.MustParsePrefix("fd00::/16") },
 		"too small":           func(o *Options) { o.Subnet = netip.MustParsePrefix("10.0.0.0/30") },

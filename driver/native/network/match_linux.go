@@ -56,7 +56,8 @@ func leavesByOtherThan(link string) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: register}, compare(expr.CmpOpNeq, interfaceName(link))}
 }
 
-// isIPv4 has to hold before anything looks into the header.
+// isIPv4 is a part of all conditions on addresses, as nft shows them in its own
+// language only then.
 func isIPv4() []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register}, compare(expr.CmpOpEq, []byte{unix.NFPROTO_IPV4})}
 }
@@ -83,18 +84,18 @@ func loadAddress(offset uint32) expr.Any {
 
 func addressMatch(offset uint32, op expr.CmpOp, network netip.Prefix) []expr.Any {
 	mask := ^uint32(0) << (32 - network.Bits())
-	return []expr.Any{
+	return append(isIPv4(),
 		loadAddress(offset),
 		&expr.Bitwise{
 			SourceRegister: register, DestRegister: register, Len: 4,
 			Mask: binaryutil.BigEndian.PutUint32(mask), Xor: make([]byte, 4),
 		},
 		compare(op, network.Masked().Addr().AsSlice()),
-	}
+	)
 }
 
 func destinationInSet(set *nftables.Set) []expr.Any {
-	return []expr.Any{loadAddress(offsetDestination), &expr.Lookup{SourceRegister: register, SetName: set.Name, SetID: set.ID}}
+	return append(isIPv4(), loadAddress(offsetDestination), &expr.Lookup{SourceRegister: register, SetName: set.Name, SetID: set.ID})
 }
 
 // toPort holds for a protocol (unix.IPPROTO_UDP or _TCP) and a destination port.

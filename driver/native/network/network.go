@@ -31,6 +31,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -156,8 +157,8 @@ func (o Options) withDefaults() (Options, error) {
 	if err := checkName("instance", o.Instance); err != nil {
 		return o, err
 	}
-	if len(o.Bridge) > maxBridgeLength || strings.ContainsFunc(o.Bridge, func(r rune) bool { return !isPlain(r) || strings.ContainsRune(`/:"%`, r) }) || o.Bridge == "." || o.Bridge == ".." {
-		return o, fmt.Errorf("%q is no name for a bridge: use at most %d letters and digits", o.Bridge, maxBridgeLength)
+	if err := checkBridgeName(o.Bridge); err != nil {
+		return o, err
 	}
 	switch {
 	case !o.Subnet.IsValid() || !o.Subnet.Addr().Is4() || o.Subnet.Bits() < minSubnetBits || o.Subnet.Bits() > maxSubnetBits:
@@ -189,6 +190,19 @@ func isPlain(r rune) bool { return r > ' ' && r < 0x7f }
 func checkName(what, name string) error {
 	if name == "" || len(name) > maxNameLength || strings.ContainsFunc(name, func(r rune) bool { return !isPlain(r) }) {
 		return fmt.Errorf("%q is no %s id for a network: use 1 to %d printable ASCII characters without spaces", name, what, maxNameLength)
+	}
+	return nil
+}
+
+// checkBridgeName makes sure that a name can be that of a bridge, means the same
+// in nftables and in /proc/sys/net, and is none that the kernel or this package
+// uses for something else.
+func checkBridgeName(name string) error {
+	_, isPort := portAddr(name)
+	isReserved := slices.Contains([]string{".", "..", "all", "default"}, name)
+	isStrange := strings.ContainsFunc(name, func(r rune) bool { return !isPlain(r) || strings.ContainsRune(`/:"%*`, r) })
+	if len(name) > maxBridgeLength || isPort || isReserved || isStrange {
+		return fmt.Errorf("%q is no name for a bridge: set FN_SANDBOX_BRIDGE to one of at most %d letters and digits", name, maxBridgeLength)
 	}
 	return nil
 }

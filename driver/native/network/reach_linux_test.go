@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"testing"
 
@@ -39,23 +40,42 @@ func TestSandboxesCannotReachEachOther(t *testing.T) {
 
 	t.Run("by the bridge", func(t *testing.T) { w.checkReach(a, target, false) })
 	t.Run("by the host", func(t *testing.T) {
-		w.in(a.namespace, func() {
-			w.must(netlink.RouteAdd(&netlink.Route{
-				LinkIndex: w.link("eth0").Attrs().Index, Gw: a.Gateway.AsSlice(),
-				Dst: &net.IPNet{IP: b.Addr.Addr().AsSlice(), Mask: net.CIDRMask(32, 32)},
-			}))
-		})
+		w.routeByHost(a, b, netlink.RouteAdd)
+		w.routeByHost(b, a, netlink.RouteAdd)
 		w.checkReach(a, target, false)
+		w.routeByHost(a, b, netlink.RouteDel)
+		w.routeByHost(b, a, netlink.RouteDel)
 	})
 	// The same without what keeps them apart, to see that nothing else did.
 	w.must(m.host.LinkSetIsolated(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: a.port}}, false))
-	w.in(a.namespace, func() {
-		w.must(netlink.RouteDel(&netlink.Route{
-			LinkIndex: w.link("eth0").Attrs().Index, Gw: a.Gateway.AsSlice(),
-			Dst: &net.IPNet{IP: b.Addr.Addr().AsSlice(), Mask: net.CIDRMask(32, 32)},
+	w.checkReach(a, target, true)
+}
+
+// routeByHost changes the route by which one sandbox sends to another.
+func (w *world) routeByHost(from, to sandbox, change func(*netlink.Route) error) {
+	w.t.Helper()
+	w.in(from.namespace, func() {
+		w.must(change(&netlink.Route{
+			LinkIndex: w.link("eth0").Attrs().Index, Gw: from.Gateway.AsSlice(),
+			Dst: ipNet(netip.PrefixFrom(to.Addr.Addr(), 32)),
 		}))
 	})
-	w.checkReach(a, target, true)
+}
+
+func TestOnlyTheHostConnectsToSandboxes(t *testing.T) {
+	w := newWorld(t)
+	s := w.attach(w.open(w.options()), "box")
+	target := at(s.Addr.Addr(), 80)
+	w.listen(s.namespace, target)
+	if _, err := w.dial(w.home, target, patience); err != nil {
+		t.Error("the host:", err)
+	}
+	w.in(w.outside, func() {
+		w.must(netlink.RouteAdd(&netlink.Route{LinkIndex: w.link("eth0").Attrs().Index, Gw: net.ParseIP(hostAddr), Dst: ipNet(s.Addr.Masked())}))
+	})
+	if _, err := w.dial(w.outside, target, refusal); err == nil {
+		t.Error("the outside connected")
+	}
 }
 
 // What is closed can be reached if it is opened, and nothing else is then.
@@ -156,8 +176,13 @@ func TestForeignSourceAddressesDoNotLeave(t *testing.T) {
 	opts.AllowHost = true
 	s := w.attach(w.open(opts), "box")
 	w.listen(w.home, hostAddr+":80")
+	w.listen(w.outside, outsideAddr+":80")
 	w.checkReach(s, hostAddr+":80", true)
-	// The way back exists, so that only the rule keeps the connection from working.
+	w.checkReach(s, outsideAddr+":80", true)
+	// The way back exists, so that only the rules keep connections from working.
+	w.in(w.outside, func() {
+		w.must(netlink.RouteAdd(&netlink.Route{LinkIndex: w.link("eth0").Attrs().Index, Gw: net.ParseIP(hostAddr), Dst: parseAddr(t, "203.0.113.0/24").IPNet}))
+	})
 	w.must(netlink.RouteAdd(&netlink.Route{LinkIndex: w.link(DefaultBridge).Attrs().Index, Dst: parseAddr(t, "203.0.113.0/24").IPNet, Scope: netlink.SCOPE_LINK}))
 	w.in(s.namespace, func() {
 		eth := w.link("eth0")
@@ -167,6 +192,7 @@ func TestForeignSourceAddressesDoNotLeave(t *testing.T) {
 		w.must(netlink.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: s.Gateway.AsSlice()}))
 	})
 	w.checkReach(s, hostAddr+":80", false)
+	w.checkReach(s, outsideAddr+":80", false)
 }
 
 // dockerTables makes the part of Docker's rules that matters.

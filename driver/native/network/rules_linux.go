@@ -130,14 +130,14 @@ func (p policy) install() error {
 	add := func(chain *nftables.Chain, parts ...[]expr.Any) {
 		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: rule(parts...)})
 	}
-	udp, tcp := toPort(unix.IPPROTO_UDP, portDNS), toPort(unix.IPPROTO_TCP, portDNS)
+	named, udp, tcp := destinationInSet(resolvers), toPort(unix.IPPROTO_UDP, portDNS), toPort(unix.IPPROTO_TCP, portDNS)
 
 	add(input, comesFrom(p.bridge), goTo(toHost))
 	add(toHost, isNotIPv4(), drop())
 	add(toHost, sourceNotIn(p.subnet), drop())
 	add(toHost, isKnown(), accept())
-	add(toHost, udp, destinationInSet(resolvers), accept()) // the resolver may be the host itself
-	add(toHost, tcp, destinationInSet(resolvers), accept())
+	add(toHost, named, udp, accept()) // the resolver may be the host itself
+	add(toHost, named, tcp, accept())
 	if p.allowHost {
 		add(toHost, accept())
 	} else {
@@ -155,8 +155,8 @@ func (p policy) install() error {
 	add(fromInside, isKnown(), accept())
 	// Nameservers are often in networks that are closed otherwise, some even at the
 	// address of the metadata service.
-	add(fromInside, udp, destinationInSet(resolvers), accept())
-	add(fromInside, tcp, destinationInSet(resolvers), accept())
+	add(fromInside, named, udp, accept())
+	add(fromInside, named, tcp, accept())
 	if !p.allowHost {
 		// What was sent to the host and is forwarded nevertheless: ports of
 		// containers that an engine publishes there.
@@ -174,7 +174,7 @@ func (p policy) install() error {
 	}
 	add(fromInside, accept())
 
-	add(nat, isIPv4(), sourceIn(p.subnet), leavesByOtherThan(p.bridge), masquerade())
+	add(nat, sourceIn(p.subnet), leavesByOtherThan(p.bridge), masquerade())
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("make table %s in nftables, which needs CAP_NET_ADMIN and a kernel with nf_tables: %w", table.Name, err)
 	}

@@ -10,13 +10,21 @@ import (
 )
 
 // labelGrace is how long a port may be without its label. A server writes it
-// right after it made the pair.
-const labelGrace = time.Second
+// right after it made the pair, and gives the pair up if that takes longer.
+const labelGrace = requestTimeout
 
 // Sweep removes the pairs of servers that are dead, and returns how many. Alive
 // is asked for the other servers whose pairs are found, once for each. It
 // returns when they are gone, or with the context's error.
 func (m *Manager) Sweep(ctx context.Context, alive func(instance string) bool) (int, error) {
+	done, err := m.use()
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.ctx, cancel)()
 	links, err := listLinks(m.host)
 	if err != nil {
 		return 0, err
@@ -62,7 +70,7 @@ func (m *Manager) sweepUnlabelled(ctx context.Context, candidates map[int]bool) 
 	select {
 	case <-ctx.Done():
 		return 0, ctx.Err()
-	case <-time.After(labelGrace):
+	case <-time.After(m.labelGrace):
 	}
 	links, err := listLinks(m.host)
 	if err != nil {

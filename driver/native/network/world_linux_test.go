@@ -229,13 +229,3 @@ func (w *world) checkReach(s sandbox, addr string, want bool) {
 
 // at is an address with a port.
 func at(addr netip.Addr, port uint16) string { return netip.AddrPortFrom(addr, port).String() }
-
-// eventually polls, as the kernel tells nobody.
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("not within ten seconds: " + what)
-		}
-	}
-}
