@@ -236,10 +236,8 @@ func (p *pull) blob(ctx context.Context, want blobRef) error {
 // isWorthRepeating tells a transfer that broke off from what will be the same
 // the next time.
 func isWorthRepeating(err error) bool {
-	for _, final := range []error{ErrNoSpace, ErrLimit, ErrDigest, ErrClosed, errPlainHTTP} {
-		if errors.Is(err, final) {
-			return false
-		}
+	if _, isLocal := errors.AsType[localError](err); isLocal || errors.Is(err, errPlainHTTP) {
+		return false
 	}
 	refused, ok := errors.AsType[*transport.Error](err)
 	return !ok || refused.Temporary()
@@ -257,16 +255,33 @@ func (p *pull) attempt(ctx context.Context, want blobRef) (err error) {
 	defer content.Close()
 	upload, err := p.store.NewUpload()
 	if err != nil {
-		return err
+		return localError{err}
 	}
 	counted := &progressReader{Reader: io.LimitReader(contextReader{ctx, content}, want.Size+1), progress: p.progress}
-	if _, err = io.Copy(upload, counted); err == nil || upload.Size() >= want.Size {
+	if _, err = io.Copy(localWriter{upload}, counted); err == nil || upload.Size() >= want.Size {
 		// Whatever the reader found at the end, the digest decides.
-		_, err = upload.Commit(want.Digest)
+		if _, err = upload.Commit(want.Digest); err != nil {
+			err = localError{err}
+		}
 	}
 	if err != nil {
 		p.progress.add(-counted.bytes)
 		return errors.Join(fmt.Errorf("blob %s: %w", want.Digest, err), upload.Discard())
 	}
 	return nil
+}
+
+// localError is an error of the store, not of the transfer.
+type localError struct{ error }
+
+func (e localError) Unwrap() error { return e.error }
+
+type localWriter struct{ io.Writer }
+
+func (w localWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err != nil {
+		err = localError{err}
+	}
+	return n, err
 }
