@@ -140,7 +140,7 @@ func (s *Store) readArchive(ctx context.Context, a *archive, content io.Reader) 
 		}
 		switch header.Typeflag {
 		case tar.TypeReg:
-			if err := s.readFile(a, name, reader); err != nil {
+			if err := s.readFile(ctx, a, name, reader); err != nil {
 				return fmt.Errorf("read %q of the archive: %w", header.Name, err)
 			}
 		case tar.TypeSymlink: // of a layer to the same one of another image
@@ -151,12 +151,15 @@ func (s *Store) readArchive(ctx context.Context, a *archive, content io.Reader) 
 	}
 }
 
-func (s *Store) readFile(a *archive, name string, content io.Reader) error {
+func (s *Store) readFile(ctx context.Context, a *archive, name string, content io.Reader) error {
 	upload, err := s.NewUpload()
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(upload, content); err != nil {
+	if _, err := io.Copy(localWriter{upload}, content); err != nil {
+		if _, isLocal := errors.AsType[localError](err); !isLocal && ctx.Err() == nil {
+			err = fmt.Errorf("%w: %w", ErrInvalid, err) // it ends early, as a rule
+		}
 		return errors.Join(err, upload.Discard())
 	}
 	digest := sumOf(upload.hash)
