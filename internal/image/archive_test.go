@@ -14,7 +14,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/gzip"
 	"github.com/moby/moby/client"
 
@@ -129,6 +131,60 @@ func TestImportOfALayout(t *testing.T) {
 	}
 }
 
+// Newer engines save an image under the index that they pulled, without the
+// parts of it that they do not have.
+func TestImportOfASparseIndex(t *testing.T) {
+	here := Options{}.withDefaults().Platform
+	mine := small(t, "mine")
+	add := func(made v1.Image, platform v1.Platform) mutate.IndexAddendum {
+		return mutate.IndexAddendum{Add: made, Descriptor: v1.Descriptor{Platform: &platform}}
+	}
+	index := mutate.AppendManifests(empty.Index, add(small(t, "other"), v1.Platform{OS: "linux", Architecture: "s390x"}), add(mine, here))
+	dir := t.TempDir()
+	path, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := index.RawManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _ := mine.ConfigName()
+	if err := errors.Join(
+		path.AppendImage(mine), path.RemoveDescriptors(func(v1.Descriptor) bool { return true }),
+		os.WriteFile(dir+"/"+blobName(DigestOf(content)), content, 0o600),
+		path.AppendDescriptor(v1.Descriptor{
+			MediaType: types.OCIImageIndex, Digest: DigestOf(content), Size: int64(len(content)),
+			Annotations: map[string]string{annotationName: "docker.io/fn/a:1"},
+		}),
+	); err != nil {
+		t.Fatal(err)
+	}
+	pack := func() *bytes.Buffer {
+		var archive bytes.Buffer
+		w := tar.NewWriter(&archive)
+		if err := errors.Join(w.AddFS(os.DirFS(dir)), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return &archive
+	}
+	s := newStore(t, Options{})
+	images, err := s.Import(t.Context(), pack())
+	if err != nil || len(images) != 1 || images[0].ID != id {
+		t.Fatalf("got %+v %v", images, err)
+	}
+	if problems, err := s.Verify(t.Context()); err != nil || len(problems) != 0 {
+		t.Errorf("verify: %v %v", problems, err)
+	}
+	// But not without parts of the one that is needed.
+	if err := os.Remove(dir + "/" + blobName(id)); err != nil {
+		t.Fatal(err)
+	}
+	if images, err := newStore(t, Options{}).Import(t.Context(), pack()); !errors.Is(err, ErrNotFound) {
+		t.Errorf("got %+v %v", images, err)
+	}
+}
+
 func TestImportRefusesWhatIsWrong(t *testing.T) {
 	s := newStore(t, Options{Limits: Limits{ArchiveFiles: 20}})
 	archive, _ := oldDockerSave(t, []string{"a:1"})
@@ -151,7 +207,7 @@ func TestImportRefusesWhatIsWrong(t *testing.T) {
 		"link cycle":    {pack(t, symlink("manifest.json", "x"), symlink("x", "manifest.json")), ErrInvalid},
 		"name outside":  {pack(t, regular("../manifest.json", `[]`)), ErrInvalid},
 		"other content": {pack(t, regular(blob, "b"), regular("index.json", `{"schemaVersion":2,"manifests":[]}`)), ErrDigest},
-		"nothing there": {pack(t, regular("index.json", `{"schemaVersion":2,"manifests":[{"digest":"sha256:`+DigestOf(nil).Hex+`","size":1}]}`)), ErrNotFound},
+		"nothing there": {pack(t, regular("index.json", `{"schemaVersion":2,"manifests":[{"digest":"sha256:`+DigestOf([]byte("absent")).Hex+`","size":1}]}`)), ErrNotFound},
 		"many files":    {pack(t, many...), ErrLimit},
 	}
 	for name, tt := range tests {

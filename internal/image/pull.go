@@ -166,6 +166,9 @@ func (p *pull) fetch(ctx context.Context, target, image *Manifest) (*record, err
 		digests = append(digests, part.Digest)
 		p.progress.total(part.Size)
 	}
+	if err := s.checkSize(parts); err != nil {
+		return nil, err
+	}
 	defer s.pin(digests...)()
 	if err := p.blob(ctx, parts[0]); err != nil {
 		return nil, fmt.Errorf("config: %w", err)
@@ -212,7 +215,9 @@ func (p *pull) blob(ctx context.Context, want blobRef) error {
 		return err
 	}
 	defer unlock()
-	if s.hasBlobOf(want.Digest, want.Size) {
+	if there, err := s.hasBlobOf(want.Digest, want.Size); err != nil {
+		return err
+	} else if there {
 		p.progress.add(want.Size)
 		return nil
 	}
@@ -260,13 +265,22 @@ func (p *pull) attempt(ctx context.Context, want blobRef) (err error) {
 	counted := &progressReader{Reader: io.LimitReader(contextReader{ctx, content}, want.Size+1), progress: p.progress}
 	if _, err = io.Copy(localWriter{upload}, counted); err == nil || upload.Size() >= want.Size {
 		// Whatever the reader found at the end, the digest decides.
-		if _, err = upload.Commit(want.Digest); err != nil {
-			err = localError{err}
-		}
+		err = p.commit(upload, want)
 	}
 	if err != nil {
 		p.progress.add(-counted.bytes)
 		return errors.Join(fmt.Errorf("blob %s: %w", want.Digest, err), upload.Discard())
+	}
+	return nil
+}
+
+func (p *pull) commit(upload *Upload, want blobRef) error {
+	// Its digest can be right although the manifest has another size.
+	if upload.Size() < want.Size {
+		return localError{fmt.Errorf("%w: it has %d bytes, the manifest says %d", ErrInvalid, upload.Size(), want.Size)}
+	}
+	if _, err := upload.Commit(want.Digest); err != nil {
+		return localError{err}
 	}
 	return nil
 }

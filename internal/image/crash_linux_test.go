@@ -20,6 +20,13 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(unprivileged); dir != "" {
+		if err := unpackUnprivileged(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if os.Getenv(crashDir) == "" {
 		os.Exit(m.Run())
 	}
