@@ -8,6 +8,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
 )
 
 // imageRecord makes the record of an image for this host whose config is in
@@ -98,10 +99,13 @@ func (s *Store) register(ctx context.Context, target *Manifest, names []string, 
 		if s.runsHere(config) {
 			r.Manifest, r.Config, r.Layers = runnable.Manifest, runnable.Config, runnable.Layers
 			defer s.pin(config.RootFS.DiffIDs...)()
+			group, groupCtx := errgroup.WithContext(ctx)
+			group.SetLimit(s.opts.Parallel)
 			for _, layer := range r.Layers {
-				if err := s.ensureLayer(ctx, layer.Blob, layer.DiffID); err != nil {
-					return nil, err
-				}
+				group.Go(func() error { return s.ensureLayer(groupCtx, layer.Blob, layer.DiffID) })
+			}
+			if err := group.Wait(); err != nil {
+				return nil, err
 			}
 		}
 	}

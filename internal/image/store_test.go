@@ -75,7 +75,7 @@ func TestDamageIsFoundAndRepaired(t *testing.T) {
 		"layer missing": {func(t *testing.T, s *Store) error { return os.RemoveAll(content(s, layersDir)[0]) }, true, false},
 		"layer's record": {func(t *testing.T, s *Store) error {
 			return os.WriteFile(content(s, layersDir)[0]+"/"+layerFile, []byte("{"), 0o600)
-		}, true, false},
+		}, true, true},
 		"names": {func(t *testing.T, s *Store) error { return os.WriteFile(s.path(namesName), []byte("{"), 0o600) }, true, false},
 		"image": {func(t *testing.T, s *Store) error {
 			return os.WriteFile(s.recordPath(s.List()[0].Target), []byte("{"), 0o600)
