@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -24,37 +25,49 @@ func (s *Store) HasBlob(digest v1.Hash) (size int64, ok bool) {
 	if checkDigest(digest) != nil {
 		return 0, false
 	}
-	s.mu.Lock()
-	s.recent[digest] = time.Now()
-	s.mu.Unlock()
+	s.mu.Lock() // so that a collection does not come between
+	defer s.mu.Unlock()
 	info, err := os.Stat(s.blobPath(digest))
 	if err != nil || !info.Mode().IsRegular() {
 		return 0, false
 	}
+	s.recent[digest] = time.Now()
 	return info.Size(), true
 }
 
-// hasBlobOf reports whether the store has a blob of that size. One of another
-// size is damaged and leaves, so that it is fetched again.
-func (s *Store) hasBlobOf(digest v1.Hash, size int64) bool {
-	info, err := os.Stat(s.blobPath(digest))
+// hasBlobOf reports whether the store has a blob of that size. If it has
+// another size, either the blob is damaged and leaves, so that it is fetched
+// again, or who said the size is wrong, which is an error: a manifest from
+// elsewhere must not be able to take blobs away from other images.
+func (s *Store) hasBlobOf(digest v1.Hash, size int64) (bool, error) {
+	path := s.blobPath(digest)
+	info, err := os.Stat(path)
 	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return false, nil
 	case err != nil:
-		return false
-	case info.Mode().IsRegular() && info.Size() == size:
-		return true
+		return false, err
+	case info.Size() == size:
+		return true, nil
 	}
-	problem := s.quarantine(s.blobPath(digest), fmt.Sprintf("it has %d bytes instead of %d", info.Size(), size))
+	cause, err := s.verify(context.Background(), path)
+	if err != nil {
+		return false, err
+	}
+	if cause == "" {
+		return false, fmt.Errorf("%w: blob %s has %d bytes, a manifest says %d", ErrInvalid, digest, info.Size(), size)
+	}
+	problem := s.quarantine(path, cause)
 	s.log.Warn("damaged blob of an image", "problem", problem.String())
-	return false
+	return false, nil
 }
 
 // OpenBlob opens a blob for reading, which stays possible when it is removed.
-func (s *Store) OpenBlob(digest v1.Hash) (file *os.File, size int64, err error) {
+func (s *Store) OpenBlob(digest v1.Hash) (content io.ReadSeekCloser, size int64, err error) {
 	if err := checkDigest(digest); err != nil {
 		return nil, 0, err
 	}
-	file, err = os.Open(s.blobPath(digest))
+	file, err := os.Open(s.blobPath(digest))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, 0, fmt.Errorf("%w: blob %s", ErrNotFound, digest)
 	}
@@ -91,8 +104,8 @@ func (s *Store) readBlob(digest v1.Hash, limit int64) ([]byte, error) {
 // putBlob stores a small blob.
 func (s *Store) putBlob(content []byte) (v1.Hash, error) {
 	digest := DigestOf(content)
-	if s.hasBlobOf(digest, int64(len(content))) {
-		return digest, nil
+	if there, err := s.hasBlobOf(digest, int64(len(content))); there || err != nil {
+		return digest, err
 	}
 	upload, err := s.NewUpload()
 	if err != nil {

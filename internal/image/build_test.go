@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// file is an entry of a layer with a body.
+// entry is one of a layer, with its body.
 type entry struct {
 	tar.Header
 	body string
@@ -205,8 +206,8 @@ func openStore(t testing.TB, dir string, opts Options) *Store {
 
 func needRoot(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: owners and whiteouts of layers")
+	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
+		t.Skip("needs Linux and root: owners and whiteouts of layers")
 	}
 }
 
@@ -234,12 +235,14 @@ func contents(t testing.TB, lease *Lease, path string) string {
 // checkTmp fails if work left something half written.
 func checkTmp(t testing.TB, s *Store) {
 	t.Helper()
-	entries, err := os.ReadDir(s.path(tmpDir))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		t.Errorf("left in %s: %s", tmpDir, e.Name())
+	for _, dir := range []string{tmpDir, removedDir} {
+		entries, err := os.ReadDir(s.path(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			t.Errorf("left in %s: %s", dir, e.Name())
+		}
 	}
 }
 

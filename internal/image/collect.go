@@ -3,8 +3,11 @@ package image
 import (
 	"cmp"
 	"context"
+	"errors"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -32,6 +35,9 @@ func (s *Store) Collect(ctx context.Context, maxBytes int64, keep ...string) (Co
 	}
 	paths, err := s.content(ctx)
 	if err != nil {
+		return done, err
+	}
+	if err := s.emptyQuarantine(); err != nil {
 		return done, err
 	}
 	s.mu.Lock()
@@ -77,6 +83,21 @@ func (s *Store) Collect(ctx context.Context, maxBytes int64, keep ...string) (Co
 		done.Left -= freed
 	}
 	return done, nil
+}
+
+// quarantineAge is how long what was damaged is kept for who wants to look.
+const quarantineAge = 7 * 24 * time.Hour
+
+func (s *Store) emptyQuarantine() error {
+	entries, err := os.ReadDir(s.path(quarantineDir))
+	for _, entry := range entries {
+		// The name begins with when it was put there: the file itself is older.
+		at, _, _ := strings.Cut(entry.Name(), "-")
+		if nanoseconds, parseErr := strconv.ParseInt(at, 10, 64); parseErr == nil && time.Since(time.Unix(0, nanoseconds)) > quarantineAge {
+			err = errors.Join(err, os.RemoveAll(s.path(quarantineDir, entry.Name())))
+		}
+	}
+	return err
 }
 
 // oldest returns the images that may be collected, the first to go first.

@@ -8,6 +8,7 @@
 //	lock                          held as long as the store is open
 //	format                        the version of this layout
 //	tmp/                          what is being written; emptied by Open
+//	removed/                      what is being removed; there beforehand, as a full disk takes no directory
 //	blobs/sha256/<digest>         manifests, configs and layers as they were pushed
 //	layers/sha256/<diffID>/fs     a layer, unpacked
 //	layers/sha256/<diffID>/layer.json  its size, and the digest of the unpacked tree

@@ -2,10 +2,13 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
 )
 
 // imageRecord makes the record of an image for this host whose config is in
@@ -43,11 +46,25 @@ func (r *record) add(b blobRef) {
 	}
 }
 
-// register makes an image known whose blobs are all in the store: one that was
+// checkSize bounds what an image takes compressed.
+func (s *Store) checkSize(parts []blobRef) error {
+	left := s.opts.Limits.ImageBytes
+	for _, part := range parts {
+		if part.Size > left {
+			return fmt.Errorf("%w: its blobs have more than %d bytes", ErrLimit, s.opts.Limits.ImageBytes)
+		}
+		left -= part.Size
+	}
+	return nil
+}
+
+// register makes an image known whose blobs are in the store: one that was
 // pushed or imported. If a part of it is for this host, its layers are unpacked.
-func (s *Store) register(ctx context.Context, target *Manifest, names []string) (*record, error) {
+// An index of which parts may be missing is sparse: engines save the images that
+// they have under the index that they pulled.
+func (s *Store) register(ctx context.Context, target *Manifest, names []string, sparse bool) (*record, error) {
 	r := &record{Target: target.Digest, Stored: time.Now()}
-	reached, err := s.reach(target, 0)
+	reached, err := s.reach(target, 0, sparse)
 	if err != nil {
 		return nil, err
 	}
@@ -58,8 +75,13 @@ func (s *Store) register(ctx context.Context, target *Manifest, names []string) 
 	}
 	defer s.pin(digests...)()
 	for _, b := range r.Blobs { // seen after they were pinned, so they stay
-		if b.Digest != target.Digest && !s.hasBlobOf(b.Digest, b.Size) {
-			return nil, fmt.Errorf("%w: blob %s of manifest %s, with %d bytes", ErrNotFound, b.Digest, target.Digest, b.Size)
+		if b.Digest == target.Digest {
+			continue
+		}
+		if there, err := s.hasBlobOf(b.Digest, b.Size); err != nil {
+			return nil, err
+		} else if !there {
+			return nil, fmt.Errorf("%w: blob %s of manifest %s", ErrNotFound, b.Digest, target.Digest)
 		}
 	}
 	image, err := s.forThisHost(target)
@@ -67,6 +89,9 @@ func (s *Store) register(ctx context.Context, target *Manifest, names []string) 
 		return nil, err
 	}
 	if image != nil {
+		if _, whole := r.blob(image.Digest); !whole {
+			return nil, fmt.Errorf("%w: parts of manifest %s, the one for this host", ErrNotFound, image.Digest)
+		}
 		runnable, config, err := s.imageRecord(target, image)
 		if err != nil {
 			return nil, err
@@ -74,10 +99,13 @@ func (s *Store) register(ctx context.Context, target *Manifest, names []string) 
 		if s.runsHere(config) {
 			r.Manifest, r.Config, r.Layers = runnable.Manifest, runnable.Config, runnable.Layers
 			defer s.pin(config.RootFS.DiffIDs...)()
+			group, groupCtx := errgroup.WithContext(ctx)
+			group.SetLimit(s.opts.Parallel)
 			for _, layer := range r.Layers {
-				if err := s.ensureLayer(ctx, layer.Blob, layer.DiffID); err != nil {
-					return nil, err
-				}
+				group.Go(func() error { return s.ensureLayer(groupCtx, layer.Blob, layer.DiffID) })
+			}
+			if err := group.Wait(); err != nil {
+				return nil, err
 			}
 		}
 	}
@@ -95,29 +123,45 @@ const (
 )
 
 // reach lists all blobs of a manifest, itself first. Manifests below an index
-// are read from the store.
-func (s *Store) reach(m *Manifest, depth int) ([]blobRef, error) {
+// are read from the store; of a sparse one, those are left out of which
+// something is missing.
+func (s *Store) reach(m *Manifest, depth int, sparse bool) ([]blobRef, error) {
 	all := []blobRef{m.ref()}
 	if m.Image != nil {
-		return append(all, m.parts()...), nil
+		return append(all, m.parts()...), s.checkSize(m.parts())
 	}
 	if depth == mostNesting {
 		return nil, fmt.Errorf("%w: more than %d indexes in one another", ErrLimit, mostNesting)
 	}
 	for _, d := range m.Index.Manifests {
 		child, err := s.readManifest(d.Digest, string(d.MediaType))
+		if sparse && errors.Is(err, ErrNotFound) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		below, err := s.reach(child, depth+1)
+		below, err := s.reach(child, depth+1, sparse)
 		if err != nil {
 			return nil, err
+		}
+		if sparse && !s.hasAll(below) {
+			continue
 		}
 		if all = append(all, below...); len(all) > mostBlobs {
 			return nil, fmt.Errorf("%w: index %s refers to more than %d blobs", ErrLimit, m.Digest, mostBlobs)
 		}
 	}
 	return all, nil
+}
+
+func (s *Store) hasAll(blobs []blobRef) bool {
+	for _, b := range blobs {
+		if _, err := os.Stat(s.blobPath(b.Digest)); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *Store) readManifest(digest v1.Hash, mediaType string) (*Manifest, error) {

@@ -36,6 +36,7 @@ type archive struct {
 	files map[string]blobRef // by path; without a media type
 	links map[string]string  // symbolic and hard links: path -> path
 	unpin []func()
+	bytes int64
 }
 
 // Import reads images from an archive: an OCI layout, or what docker save
@@ -59,7 +60,8 @@ type ImageSaver interface {
 }
 
 // ImportFromEngine takes an image over from a Docker engine, for one that
-// exists only there. It gets the name that it is asked for by.
+// exists only there. It gets the tag that it is asked for by. By a digest it
+// gets no name: an engine does not keep what the digest is of.
 func (s *Store) ImportFromEngine(ctx context.Context, engine ImageSaver, ref string) (_ Image, err error) {
 	stream, err := engine.ImageSave(ctx, []string{ref})
 	if err != nil {
@@ -92,7 +94,6 @@ func (s *Store) importArchive(ctx context.Context, r io.Reader) ([]*record, erro
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
-		defer unzipped.Close()
 		content = unzipped
 	}
 	a := &archive{files: map[string]blobRef{}, links: map[string]string{}}
@@ -140,7 +141,7 @@ func (s *Store) readArchive(ctx context.Context, a *archive, content io.Reader) 
 		}
 		switch header.Typeflag {
 		case tar.TypeReg:
-			if err := s.readFile(a, name, reader); err != nil {
+			if err := s.readFile(ctx, a, name, reader); err != nil {
 				return fmt.Errorf("read %q of the archive: %w", header.Name, err)
 			}
 		case tar.TypeSymlink: // of a layer to the same one of another image
@@ -151,19 +152,25 @@ func (s *Store) readArchive(ctx context.Context, a *archive, content io.Reader) 
 	}
 }
 
-func (s *Store) readFile(a *archive, name string, content io.Reader) error {
+func (s *Store) readFile(ctx context.Context, a *archive, name string, content io.Reader) error {
 	upload, err := s.NewUpload()
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(upload, content); err != nil {
+	if _, err := io.Copy(localWriter{upload}, content); err != nil {
+		if _, isLocal := errors.AsType[localError](err); !isLocal && ctx.Err() == nil {
+			err = fmt.Errorf("%w: %w", ErrInvalid, err) // it ends early, as a rule
+		}
 		return errors.Join(err, upload.Discard())
 	}
 	digest := sumOf(upload.hash)
+	if a.bytes += upload.Size(); a.bytes > s.opts.Limits.ImageBytes {
+		return errors.Join(fmt.Errorf("%w: the archive has more than %d bytes", ErrLimit, s.opts.Limits.ImageBytes), upload.Discard())
+	}
 	a.unpin = append(a.unpin, s.pin(digest))
 	a.files[name] = blobRef{Digest: digest, Size: upload.Size()}
-	if s.hasBlobOf(digest, upload.Size()) {
-		return upload.Discard()
+	if there, err := s.hasBlobOf(digest, upload.Size()); there || err != nil {
+		return errors.Join(err, upload.Discard())
 	}
 	_, err = upload.Commit(digest)
 	return err
@@ -257,7 +264,7 @@ func (s *Store) importLayout(ctx context.Context, a *archive) ([]*record, error)
 		if err != nil {
 			return nil, err
 		}
-		r, err := s.register(ctx, m, normalized)
+		r, err := s.register(ctx, m, normalized, true)
 		if err != nil {
 			return nil, fmt.Errorf("image %s %q: %w", d.Digest, names, err)
 		}
@@ -327,7 +334,7 @@ func (s *Store) importDocker(ctx context.Context, a *archive) ([]*record, error)
 		if err != nil {
 			return nil, err
 		}
-		r, err := s.register(ctx, m, names)
+		r, err := s.register(ctx, m, names, false)
 		if err != nil {
 			return nil, fmt.Errorf("image %q: %w", image.RepoTags, err)
 		}

@@ -2,6 +2,7 @@ package image
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -24,7 +25,7 @@ type Lease struct {
 }
 
 // Acquire leases an image, which stays as it is until Release. References are
-// those of [Store.Get]. It reads a few small files, and waits for no pull.
+// those of [Store.Get]. It waits for no pull: a start takes this way.
 func (s *Store) Acquire(ref string) (*Lease, error) {
 	s.mu.Lock()
 	if s.closed {
@@ -53,10 +54,11 @@ func (s *Store) Acquire(ref string) (*Lease, error) {
 
 func (s *Store) fill(lease *Lease, r *record) error {
 	for _, layer := range slices.Backward(r.Layers) {
-		if _, err := s.readLayer(layer.DiffID); err != nil {
+		tree := filepath.Join(s.layerPath(layer.DiffID), layerTree)
+		if _, err := os.Lstat(tree); err != nil {
 			return fmt.Errorf("%w: layer %s: %w: pull the image again", ErrDamaged, layer.DiffID, err)
 		}
-		lease.Layers = append(lease.Layers, filepath.Join(s.layerPath(layer.DiffID), layerTree))
+		lease.Layers = append(lease.Layers, tree)
 	}
 	config := r.parsed.Load()
 	if config == nil {

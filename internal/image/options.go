@@ -23,6 +23,7 @@ const (
 	DefaultRatio         = 200
 	DefaultRatioFloor    = 256 << 20
 	DefaultBlobBytes     = 16 << 30
+	DefaultImageBytes    = 64 << 30
 	DefaultManifestBytes = 4 << 20 // OCI distribution spec: registries should take manifests of that size
 	DefaultConfigBytes   = 8 << 20
 	DefaultLayers        = 125 // as Docker; overlayfs takes up to 500 lower directories
@@ -62,6 +63,7 @@ type Limits struct {
 	Ratio         int64 // uncompressed bytes for each compressed one, of a layer of more than RatioFloor
 	RatioFloor    int64 // uncompressed bytes from which Ratio holds: small files of zeros are no bomb
 	BlobBytes     int64 // of one blob, as pushed
+	ImageBytes    int64 // of all blobs of one image, or all files of an archive
 	ManifestBytes int64
 	ConfigBytes   int64
 	Layers        int // of one image
@@ -83,6 +85,7 @@ func (l Limits) withDefaults() Limits {
 	withDefault(&l.Ratio, DefaultRatio)
 	withDefault(&l.RatioFloor, DefaultRatioFloor)
 	withDefault(&l.BlobBytes, DefaultBlobBytes)
+	withDefault(&l.ImageBytes, DefaultImageBytes)
 	withDefault(&l.ManifestBytes, DefaultManifestBytes)
 	withDefault(&l.ConfigBytes, DefaultConfigBytes)
 	withDefault(&l.Layers, DefaultLayers)

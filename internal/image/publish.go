@@ -32,7 +32,7 @@ func (s *Store) PutManifest(ctx context.Context, repository, reference, mediaTyp
 	if !isTagged(name) && name != byDigest {
 		return v1.Hash{}, fmt.Errorf("%w: the manifest has the digest %s, not that of the request, %s", ErrDigest, m.Digest, reference)
 	}
-	if _, err := s.register(ctx, m, []string{name, byDigest}); err != nil {
+	if _, err := s.register(ctx, m, []string{name, byDigest}, false); err != nil {
 		return v1.Hash{}, err
 	}
 	return m.Digest, nil

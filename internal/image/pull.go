@@ -166,6 +166,9 @@ func (p *pull) fetch(ctx context.Context, target, image *Manifest) (*record, err
 		digests = append(digests, part.Digest)
 		p.progress.total(part.Size)
 	}
+	if err := s.checkSize(parts); err != nil {
+		return nil, err
+	}
 	defer s.pin(digests...)()
 	if err := p.blob(ctx, parts[0]); err != nil {
 		return nil, fmt.Errorf("config: %w", err)
@@ -212,7 +215,9 @@ func (p *pull) blob(ctx context.Context, want blobRef) error {
 		return err
 	}
 	defer unlock()
-	if s.hasBlobOf(want.Digest, want.Size) {
+	if there, err := s.hasBlobOf(want.Digest, want.Size); err != nil {
+		return err
+	} else if there {
 		p.progress.add(want.Size)
 		return nil
 	}
@@ -236,10 +241,8 @@ func (p *pull) blob(ctx context.Context, want blobRef) error {
 // isWorthRepeating tells a transfer that broke off from what will be the same
 // the next time.
 func isWorthRepeating(err error) bool {
-	for _, final := range []error{ErrNoSpace, ErrLimit, ErrDigest, ErrClosed, errPlainHTTP} {
-		if errors.Is(err, final) {
-			return false
-		}
+	if _, isLocal := errors.AsType[localError](err); isLocal || errors.Is(err, errPlainHTTP) {
+		return false
 	}
 	refused, ok := errors.AsType[*transport.Error](err)
 	return !ok || refused.Temporary()
@@ -257,16 +260,42 @@ func (p *pull) attempt(ctx context.Context, want blobRef) (err error) {
 	defer content.Close()
 	upload, err := p.store.NewUpload()
 	if err != nil {
-		return err
+		return localError{err}
 	}
 	counted := &progressReader{Reader: io.LimitReader(contextReader{ctx, content}, want.Size+1), progress: p.progress}
-	if _, err = io.Copy(upload, counted); err == nil || upload.Size() >= want.Size {
+	if _, err = io.Copy(localWriter{upload}, counted); err == nil || upload.Size() >= want.Size {
 		// Whatever the reader found at the end, the digest decides.
-		_, err = upload.Commit(want.Digest)
+		err = p.commit(upload, want)
 	}
 	if err != nil {
 		p.progress.add(-counted.bytes)
 		return errors.Join(fmt.Errorf("blob %s: %w", want.Digest, err), upload.Discard())
 	}
 	return nil
+}
+
+func (p *pull) commit(upload *Upload, want blobRef) error {
+	// Its digest can be right although the manifest has another size.
+	if upload.Size() < want.Size {
+		return localError{fmt.Errorf("%w: it has %d bytes, the manifest says %d", ErrInvalid, upload.Size(), want.Size)}
+	}
+	if _, err := upload.Commit(want.Digest); err != nil {
+		return localError{err}
+	}
+	return nil
+}
+
+// localError is an error of the store, not of the transfer.
+type localError struct{ error }
+
+func (e localError) Unwrap() error { return e.error }
+
+type localWriter struct{ io.Writer }
+
+func (w localWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err != nil {
+		err = localError{err}
+	}
+	return n, err
 }

@@ -29,7 +29,8 @@ type record struct {
 	Blobs    []blobRef  `json:"blobs"`            // all that the target reaches, itself included
 	Stored   time.Time  `json:"stored"`
 
-	lastUse atomic.Int64 // Unix nanoseconds; on disk the file's mtime
+	lastUse  atomic.Int64 // Unix nanoseconds
+	savedUse atomic.Int64 // the last one that became the file's mtime
 	parsed  atomic.Pointer[v1.ConfigFile]
 }
 
@@ -62,10 +63,17 @@ func (s *Store) recordPath(target v1.Hash) string {
 	return s.path(imagesDir, target.Algorithm, target.Hex+".json")
 }
 
+// touchEvery is how long uses of an image may differ from what is on disk: they
+// are days apart if it matters.
+const touchEvery = 10 * time.Second
+
 // touch remembers that an image is used now.
 func (s *Store) touch(r *record) {
 	now := time.Now()
 	r.lastUse.Store(now.UnixNano())
+	if saved := r.savedUse.Load(); now.UnixNano()-saved < int64(touchEvery) || !r.savedUse.CompareAndSwap(saved, now.UnixNano()) {
+		return
+	}
 	// Without a sync: what is lost in a crash is an order of seconds.
 	if err := os.Chtimes(s.recordPath(r.Target), now, now); err != nil {
 		s.log.Warn("last use of an image is not remembered", "image", r.Target.String(), "error", err)

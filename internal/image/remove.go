@@ -85,14 +85,8 @@ func (s *Store) Remove(ref string) error {
 		return err
 	}
 	s.mu.Lock()
-	leased := s.leases[r.Target] > 0
-	if leased {
-		s.doomed[r.Target] = true
-	}
+	s.doomed[r.Target] = true // from here on it cannot be leased
 	s.mu.Unlock()
-	if leased {
-		return nil
-	}
 	_, err = s.discard([]*record{r})
 	return err
 }
@@ -165,10 +159,7 @@ func (s *Store) discard(victims []*record) (freed int64, err error) {
 // removeUnused removes those of some blobs and layers that no image refers to,
 // nobody works with, and also may agrees to. The caller holds change.
 func (s *Store) removeUnused(paths []string, also func(digest v1.Hash, path string) bool) (freed int64, err error) {
-	aside, err := os.MkdirTemp(s.path(tmpDir), "gone-")
-	if err != nil {
-		return 0, s.noSpace(err)
-	}
+	var removed []string
 	s.mu.Lock()
 	used := map[v1.Hash]bool{}
 	for _, r := range s.images {
@@ -179,7 +170,7 @@ func (s *Store) removeUnused(paths []string, also func(digest v1.Hash, path stri
 			used[layer.DiffID] = true
 		}
 	}
-	for i, path := range paths {
+	for _, path := range paths {
 		digest := v1.Hash{Algorithm: algorithm, Hex: filepath.Base(path)}
 		if used[digest] || s.pins[digest] > 0 || !also(digest, path) {
 			continue
@@ -187,15 +178,21 @@ func (s *Store) removeUnused(paths []string, also func(digest v1.Hash, path stri
 		bytes := s.bytesOf(path)
 		// Renamed with mu held, so that who pins and then looks sees either
 		// that it is there to stay or that it is not. Removing takes longer.
-		switch renameErr := os.Rename(path, filepath.Join(aside, fmt.Sprint(i))); {
+		s.removed++
+		aside := s.path(removedDir, fmt.Sprint(s.removed))
+		switch renameErr := os.Rename(path, aside); {
 		case renameErr == nil:
 			freed += bytes
+			removed = append(removed, aside)
 		case !errors.Is(renameErr, os.ErrNotExist):
 			err = errors.Join(err, renameErr)
 		}
 	}
 	s.mu.Unlock()
-	return freed, errors.Join(err, os.RemoveAll(aside))
+	for _, path := range removed {
+		err = errors.Join(err, os.RemoveAll(path))
+	}
+	return freed, err
 }
 
 // bytesOf is what a blob or an unpacked layer takes on disk.

@@ -22,6 +22,7 @@ const (
 	lockName      = "lock"
 	formatName    = "format"
 	tmpDir        = "tmp"
+	removedDir    = "removed"
 	blobsDir      = "blobs"
 	layersDir     = "layers"
 	imagesDir     = "images"
@@ -54,6 +55,7 @@ type Store struct {
 	leases  map[v1.Hash]int       // by target
 	doomed  map[v1.Hash]bool      // removed while leased: they go with their last lease
 	pins    map[v1.Hash]int       // blobs and layers that work in progress needs
+	removed int                   // makes names below removed/
 	recent  map[v1.Hash]time.Time // blobs that a push announced or brought, without its manifest
 	flights map[string]*flight    // pulls, by what is pulled and as whom
 
@@ -114,11 +116,11 @@ func (s *Store) unusable(err error) error {
 
 // prepare empties tmp and makes what is not there.
 func (s *Store) prepare() error {
-	if err := os.RemoveAll(s.path(tmpDir)); err != nil {
+	if err := errors.Join(os.RemoveAll(s.path(tmpDir)), os.RemoveAll(s.path(removedDir))); err != nil {
 		return fmt.Errorf("remove what an earlier process left half written: %w", err)
 	}
 	for _, name := range []string{
-		tmpDir, quarantineDir,
+		tmpDir, removedDir, quarantineDir,
 		filepath.Join(blobsDir, algorithm), filepath.Join(layersDir, algorithm), filepath.Join(imagesDir, algorithm),
 	} {
 		if err := os.MkdirAll(s.path(name), 0o700); err != nil {

@@ -2,6 +2,7 @@ package image
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"golang.org/x/sys/unix"
 )
 
 func TestStoreHasOneOwner(t *testing.T) {
@@ -75,7 +75,7 @@ func TestDamageIsFoundAndRepaired(t *testing.T) {
 		"layer missing": {func(t *testing.T, s *Store) error { return os.RemoveAll(content(s, layersDir)[0]) }, true, false},
 		"layer's record": {func(t *testing.T, s *Store) error {
 			return os.WriteFile(content(s, layersDir)[0]+"/"+layerFile, []byte("{"), 0o600)
-		}, true, false},
+		}, true, true},
 		"names": {func(t *testing.T, s *Store) error { return os.WriteFile(s.path(namesName), []byte("{"), 0o600) }, true, false},
 		"image": {func(t *testing.T, s *Store) error {
 			return os.WriteFile(s.recordPath(s.List()[0].Target), []byte("{"), 0o600)
@@ -263,48 +263,19 @@ func TestOrphansAreCollectedLater(t *testing.T) {
 	}
 }
 
-func TestFullDisk(t *testing.T) {
-	needRoot(t)
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
-		t.Skipf("no file system of a known size can be mounted: %v", err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-	registry := newRegistry(t)
-	large := registry.push(t, imageOf(t, layerOf(t, pack(t, regular("zeros", string(make([]byte, 3<<20)))))), "fn/large:1")
-	fits := registry.push(t, small(t, "1"), "fn/small:1")
-	s := openStore(t, dir, Options{})
-	mustPull(t, s, fits)
-	for range 2 {
-		_, err := s.Pull(t.Context(), large, PullOptions{})
-		if !errors.Is(err, ErrNoSpace) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), DefaultSetting) {
-			t.Fatalf("got %v", err)
+func TestQuarantineIsEmptiedLater(t *testing.T) {
+	s := newStore(t, Options{})
+	old := fmt.Sprint(time.Now().Add(-8 * 24 * time.Hour).UnixNano())
+	for _, name := range []string{old + "-blob", fmt.Sprint(time.Now().UnixNano()) + "-blob", "by-hand"} {
+		if err := os.WriteFile(s.path(quarantineDir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
 		}
-		checkTmp(t, s)
 	}
-	if lease, err := s.Acquire(fits); err != nil {
-		t.Error(err)
-	} else {
-		lease.Release()
-	}
-	// Removing needs no room that is not there.
-	rest, err := os.Create(filepath.Join(dir, "rest"))
-	if err != nil {
+	if _, err := s.Collect(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
-	for err == nil {
-		_, err = rest.Write(make([]byte, 4096))
-	}
-	rest.Close()
-	if got, err := s.Collect(t.Context(), 0); err != nil || len(got.Images) != 1 {
-		t.Errorf("collect: %+v %v", got, err)
-	}
-	if err := os.Remove(rest.Name()); err != nil {
-		t.Fatal(err)
-	}
-	mustPull(t, s, fits)
-	if problems, err := s.Verify(t.Context()); err != nil || len(problems) != 0 {
-		t.Errorf("verify: %v %v", problems, err)
+	if left, err := os.ReadDir(s.path(quarantineDir)); err != nil || len(left) != 2 {
+		t.Errorf("left: %v %v", left, err)
 	}
 }
 

@@ -113,8 +113,9 @@ func (t *treeHasher) entry(root *os.Root, name string, info fs.FileInfo) error {
 		return t.line(name, info, target)
 	case 0:
 		return t.file(root, base, name, info)
+	default: // a whiteout, or what nobody unpacked
+		return t.line(name, info, "")
 	}
-	return t.line(name, info, "")
 }
 
 func (t *treeHasher) file(root *os.Root, base, name string, info fs.FileInfo) error {

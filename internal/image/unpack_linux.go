@@ -83,10 +83,11 @@ func invalidUnlessKnown(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", ErrInvalid, err)
 }
 
-// privilege says what to do when the kernel refuses owners or whiteouts.
+// privilege says what to do when the kernel refuses owners or opaque directories.
+// Whiteouts are for everybody since Linux 5.8.
 func privilege(err error) error {
 	if (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)) && os.Geteuid() != 0 {
-		return fmt.Errorf("%w (CAP_CHOWN, CAP_FOWNER, CAP_MKNOD, CAP_SYS_ADMIN): run the server as root, or functions with a container engine: %w", ErrPrivilege, err)
+		return fmt.Errorf("%w (CAP_CHOWN, CAP_FOWNER, CAP_SYS_ADMIN): run the server as root, or functions with a container engine: %w", ErrPrivilege, err)
 	}
 	return err
 }
@@ -164,8 +165,7 @@ func (u *unpacker) directory(at *parent, base, name string, header *tar.Header) 
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	return u.setDirectory(int(dir.Fd()), name, header)
+	return errors.Join(u.setDirectory(int(dir.Fd()), name, header), dir.Close())
 }
 
 // setDirectory sets owner, mode and attributes of an open directory.

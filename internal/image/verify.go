@@ -70,9 +70,8 @@ func (s *Store) verify(ctx context.Context, path string) (cause string, err erro
 	if err != nil {
 		return "", err
 	}
-	defer file.Close()
 	got, _, err := v1.SHA256(contextReader{ctx, file})
-	if err != nil {
+	if err := errors.Join(err, file.Close()); err != nil {
 		return "", err
 	}
 	if got != want {

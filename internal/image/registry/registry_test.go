@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -27,8 +28,8 @@ import (
 // serve runs a registry of a new store on loopback.
 func serve(t testing.TB, opts Options) (*image.Store, string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: owners and whiteouts of layers")
+	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
+		t.Skip("needs Linux and root: owners and whiteouts of layers")
 	}
 	store, err := image.Open(t.TempDir(), image.Options{})
 	if err != nil {
@@ -373,6 +374,39 @@ func TestManifestErrors(t *testing.T) {
 			t.Errorf("%s: %+v", path, got)
 		}
 	}
+}
+
+// A manifest that says something wrong about a blob must not harm images that
+// have the blob.
+func TestManifestWithAWrongSize(t *testing.T) {
+	store, host := serve(t, Options{})
+	made := randomImage(t)
+	ref := parse(t, host+"/a:1")
+	if err := remote.Write(ref, made); err != nil {
+		t.Fatal(err)
+	}
+	m, err := made.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m = m.DeepCopy()
+	m.Layers[0].Size++
+	content, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := do(t, http.MethodPut, "http://"+host+"/v2/b/manifests/1", string(content), "Content-Type", string(m.MediaType))
+	if got.code != 400 || got.error != codeManifestInvalid {
+		t.Errorf("got %+v", got)
+	}
+	if problems, err := store.Verify(t.Context()); err != nil || len(problems) != 0 {
+		t.Errorf("verify: %v %v", problems, err)
+	}
+	lease, err := store.Acquire(ref.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease.Release()
 }
 
 func TestPages(t *testing.T) {
