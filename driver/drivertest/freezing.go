@@ -150,7 +150,8 @@ func stopFrozen(s *suite) {
 
 func stopFrozenDeaf(s *suite) {
 	d := s.freezer()
-	c := s.startFrozen(d, s.spec("deaf"))
+	c := s.startDeaf(d, nil)
+	s.must("freeze", c.Freeze(s.Context()))
 	ctx, cancel := context.WithTimeout(s.Context(), 100*time.Millisecond)
 	defer cancel()
 	s.must("stop", c.Stop(ctx))

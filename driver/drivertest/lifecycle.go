@@ -64,9 +64,7 @@ func stop(s *suite) {
 // taken for one that had too little memory.
 func stopDeaf(s *suite) {
 	d := s.driver()
-	spec := s.spec("deaf")
-	spec.Limits.MemoryBytes = 64 << 20
-	c := s.start(d, spec)
+	c := s.startDeaf(d, func(spec *driver.Spec) { spec.Limits.MemoryBytes = 64 << 20 })
 	s.must("stop", c.Stop(s.Context()))
 	if exit := s.wait(c); exit != (driver.Exit{Code: 137}) {
 		s.Errorf("exit %+v, want 137", exit)
@@ -75,7 +73,7 @@ func stopDeaf(s *suite) {
 
 func stopContext(s *suite) {
 	d := s.driver()
-	c := s.start(d, s.spec("deaf"))
+	c := s.startDeaf(d, nil)
 	ctx, cancel := context.WithTimeout(s.Context(), 100*time.Millisecond)
 	defer cancel()
 	s.must("stop", c.Stop(ctx))
@@ -86,7 +84,7 @@ func stopContext(s *suite) {
 
 func removeRunning(s *suite) {
 	d := s.driver()
-	c := s.start(d, s.spec("deaf"))
+	c := s.startDeaf(d, nil)
 	ended := s.waiting(c)
 	s.must("remove", c.Remove(s.Context()))
 	if got := <-ended; got.err != nil && !errors.Is(got.err, driver.ErrGone) {

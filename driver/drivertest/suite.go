@@ -5,7 +5,7 @@
 //
 //	exit N      ends at once with status N
 //	sleep       sleeps until it is ended
-//	deaf        sleeps and ignores SIGTERM
+//	deaf        ignores SIGTERM, says so by a line "deaf", and sleeps
 //	print A B   writes A to standard output and B to standard error, a line each
 //	env NAME    writes the value of a variable to standard output
 //
@@ -120,6 +120,24 @@ func (s *suite) start(d driver.Driver, spec *driver.Spec) driver.Container {
 	s.Helper()
 	c := s.create(d, spec)
 	s.must("start", c.Start(s.Context()))
+	return c
+}
+
+// startDeaf starts a container that ignores SIGTERM, and waits until it does.
+func (s *suite) startDeaf(d driver.Driver, change func(*driver.Spec)) driver.Container {
+	s.Helper()
+	spec := s.spec("deaf")
+	if change != nil {
+		change(spec)
+	}
+	var out lockedBuffer
+	spec.Stdout = &out
+	c := s.start(d, spec)
+	for deadline := time.Now().Add(patience); out.String() == ""; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.Fatal("it says nothing")
+		}
+	}
 	return c
 }
 

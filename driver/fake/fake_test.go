@@ -63,6 +63,7 @@ func command(ctx context.Context, p *fake.Process) int {
 		}
 		return 0
 	case "deaf":
+		fmt.Fprintln(p.Stdout, "deaf")
 		<-ctx.Done()
 		return 1
 	}

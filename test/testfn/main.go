@@ -233,6 +233,7 @@ func command(args []string, getenv func(string) string, stdout, stderr io.Writer
 		sleepUntilEnded()
 	case "deaf":
 		signal.Ignore(syscall.SIGTERM)
+		fmt.Fprintln(stdout, "deaf")
 		sleepUntilEnded()
 	case "print":
 		fmt.Fprintln(stdout, arg(1))
