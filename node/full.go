@@ -110,7 +110,7 @@ func (n *Node) openDriver(ctx context.Context, size *capacity.Sizing) (driver.Dr
 	engine := n.opts.Driver
 	if engine == nil {
 		c := n.config.Engine
-		pool, err := n.preforkPool(size)
+		pool, err := n.preforkPool(*size)
 		if err != nil {
 			return nil, err
 		}
@@ -127,6 +127,9 @@ func (n *Node) openDriver(ctx context.Context, size *capacity.Sizing) (driver.Dr
 		})
 		if err != nil {
 			return nil, err
+		}
+		if made.PreforkLevels() != nil {
+			size.Reserve(int64(pool.Max)*docker.PlaceholderBytes, "network namespaces")
 		}
 		metrics.RegisterPreforkLevels(n.registry, made.PreforkLevels)
 		if c.MaxImageBytes > 0 {
@@ -157,7 +160,7 @@ const (
 )
 
 // preforkPool is what the settings and the machine make of the prefork pool.
-func (n *Node) preforkPool(size *capacity.Sizing) (docker.Prefork, error) {
+func (n *Node) preforkPool(size capacity.Sizing) (docker.Prefork, error) {
 	c := n.config.Engine.Prefork
 	hostname, err := os.Hostname()
 	if err != nil {
@@ -168,9 +171,9 @@ func (n *Node) preforkPool(size *capacity.Sizing) (docker.Prefork, error) {
 		most = int(min(size.Total.MemoryBytes/preforkMemoryShare/docker.PlaceholderBytes, preforkMost))
 		most = max(most, c.Min)
 	}
-	size.Reserve(int64(most)*docker.PlaceholderBytes, "network namespaces")
 	return docker.Prefork{
-		Min: c.Min, Max: most, Networks: c.Networks, UseOnce: c.UseOnce, Quarantine: c.Quarantine, KeepUsed: c.KeepUsed,
+		Min: c.Min, Max: most, Networks: c.Networks, UseOnce: c.UseOnce,
+		Quarantine: cmp.Or(c.Quarantine, -1), KeepUsed: cmp.Or(c.KeepUsed, -1),
 		Image: c.Image, Command: c.Command, Hostname: hostname, Observer: metrics.NewPrefork(n.registry),
 	}, nil
 }

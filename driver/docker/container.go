@@ -90,14 +90,7 @@ func (c *engineContainer) create() error {
 	d := c.driver
 	d.cleaner.hold(d.creation, imageOf(c.spec))
 	c.connection = d.connect(c)
-	began := time.Now()
-	err := c.request()
-	for err != nil && c.lostNamespace(d.creation) {
-		c.lost += time.Since(began)
-		c.reconnect()
-		began = time.Now()
-		err = c.request()
-	}
+	err := c.make(d.creation)
 	if err == nil && !d.remember(c) {
 		err = errClosed
 		if failed := c.Remove(d.creation); failed != nil {
@@ -109,6 +102,21 @@ func (c *engineContainer) create() error {
 		c.awaited()
 		d.disconnect(c.connection)
 		d.cleaner.release(imageOf(c.spec))
+	}
+	return err
+}
+
+// make asks the engine to make the container, with another namespace if the one
+// that it was to join is gone. Only what the engine refused is repeated: a
+// creation without an answer may have happened, and is being undone by name.
+func (c *engineContainer) make(ctx context.Context) error {
+	began := time.Now()
+	err := c.request()
+	for err != nil && answered(err) && c.lostNamespace(ctx) {
+		c.lost += time.Since(began)
+		c.reconnect()
+		began = time.Now()
+		err = c.request()
 	}
 	return err
 }
@@ -161,11 +169,12 @@ func (c *engineContainer) Start(ctx context.Context) error {
 	began := time.Now()
 	err = c.start(ctx)
 	for err != nil && c.lostNamespace(ctx) {
-		if err = c.remake(ctx); err == nil {
-			c.lost += time.Since(began)
-			began = time.Now()
-			err = c.start(ctx)
+		c.lost += time.Since(began)
+		if err := c.remake(ctx); err != nil {
+			return err
 		}
+		began = time.Now()
+		err = c.start(ctx)
 	}
 	if err != nil {
 		return err
@@ -174,6 +183,7 @@ func (c *engineContainer) Start(ctx context.Context) error {
 		lease.Joined(c.lost)
 	}
 	c.startOnce.Do(func() { close(c.started) })
+	c.joined()
 	return nil
 }
 

@@ -57,7 +57,11 @@ type connection struct {
 	mode    container.NetworkMode
 	network string         // of Options.Networks, "" if none was taken
 	lease   *prefork.Lease // of the namespace that it joins, nil if it has its own
+	holder  *holder        // of that namespace
 }
+
+// holder is what is known of the placeholder of a namespace that was leased.
+type holder struct{ dead, used bool } // guarded by the driver's mutex
 
 // maxJoins is how many namespaces of the prefork pool a container tries to join
 // before it gets one of its own.
@@ -71,9 +75,10 @@ func (d *Driver) connect(c *engineContainer) connection {
 		return connection{mode: network.NetworkNone}
 	}
 	if d.prefork != nil && c.joins < maxJoins && d.joins(c.spec.Runtime) {
-		if lease := d.prefork.Lease(c.spec.Tenant, c.drain); lease != nil {
+		of := &holder{}
+		if lease := d.prefork.Lease(c.spec.Tenant, func() { c.holderDied(of) }); lease != nil {
 			c.joins++
-			return connection{mode: container.NetworkMode("container:" + lease.ID()), lease: lease}
+			return connection{mode: container.NetworkMode("container:" + lease.ID()), lease: lease, holder: of}
 		}
 	}
 	name := d.networks.take()
@@ -95,7 +100,33 @@ func networkMode(name string) container.NetworkMode {
 	return container.NetworkMode(name)
 }
 
-// drain tells who uses the container that its namespace has died.
+// holderDied takes note of the death of a placeholder. Who uses the container is
+// told if it runs in that namespace; one that does not run yet may get another.
+func (c *engineContainer) holderDied(of *holder) {
+	c.driver.mu.Lock()
+	of.dead = true
+	used := of.used
+	c.driver.mu.Unlock()
+	if used {
+		c.drain()
+	}
+}
+
+// joined takes note that the container runs in the namespace that it has now.
+func (c *engineContainer) joined() {
+	c.driver.mu.Lock()
+	of := c.connection.holder
+	dead := of != nil && of.dead
+	if of != nil {
+		of.used = true
+	}
+	c.driver.mu.Unlock()
+	if dead {
+		c.drain()
+	}
+}
+
+// drain tells who uses the container that it should serve no further call.
 func (c *engineContainer) drain() {
 	if c.spec.OnDrain != nil {
 		c.spec.OnDrain()
@@ -147,22 +178,23 @@ func (c *engineContainer) takeConnectionLocked() connection {
 // remake makes a container again that could not be started for its namespace:
 // the engine does not let a container move to another one.
 func (c *engineContainer) remake(ctx context.Context) error {
-	if o := c.output.Swap(nil); o != nil {
-		o.finish()
-	}
 	if err := c.driver.removeByName(ctx, c.ID()); err != nil && !errors.Is(err, driver.ErrGone) {
 		return err
 	}
+	if o := c.output.Swap(nil); o != nil {
+		o.finish()
+	}
 	c.reconnect()
-	if err := c.request(); err != nil {
+	err := c.make(ctx)
+	if !c.removing.Load() {
 		return err
 	}
-	if c.removing.Load() { // Remove came too early for this one
-		err := c.driver.removeByName(context.WithoutCancel(ctx), c.ID())
-		c.driver.mu.Lock()
-		defer c.driver.mu.Unlock()
-		c.driver.disconnect(c.takeConnectionLocked())
-		return errors.Join(driver.ErrGone, err)
+	// Remove came too early for this one.
+	if err == nil {
+		err = c.driver.removeByName(context.WithoutCancel(ctx), c.ID())
 	}
-	return nil
+	c.driver.mu.Lock()
+	defer c.driver.mu.Unlock()
+	c.driver.disconnect(c.takeConnectionLocked())
+	return errors.Join(driver.ErrGone, err)
 }

@@ -54,15 +54,15 @@ func (p *placeholders) Make(ctx context.Context, name, networkName string) (pref
 		return nil, errClosed
 	}
 	defer d.wg.Done()
+	image, err := p.image.ensure(ctx) // which may be a pull, so that it takes nobody's turn
+	if err != nil {
+		return nil, err
+	}
 	leave, err := d.starts.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	image, err := p.image.ensure(ctx)
-	if err != nil {
-		return nil, err
-	}
 	// Like that of other containers, the creation is not abandoned half way.
 	n := &namespace{driver: d, name: name, network: networkName}
 	if err := n.create(d.creation, p.options(name, image, networkName)); err != nil {
@@ -72,7 +72,10 @@ func (p *placeholders) Make(ctx context.Context, name, networkName string) (pref
 		return nil, err
 	}
 	if err := n.start(d.creation); err != nil {
-		return nil, errors.Join(err, n.Remove(d.creation))
+		if n.Remove(d.creation) != nil {
+			d.removeStray(name)
+		}
+		return nil, err
 	}
 	return n, nil
 }

@@ -18,6 +18,7 @@ type network struct {
 	name      string
 	count     [gone]int // items by state
 	failures  int       // in a row
+	failed    time.Time // when the last of them was
 	notBefore time.Time // no further attempt before
 }
 
@@ -33,16 +34,17 @@ func (n *network) items() int {
 // worked ends the pauses.
 func (n *network) worked() { n.failures = 0 }
 
-// failed begins a pause and returns its length. Up to a quarter is taken off by
+// fail begins a pause and returns its length. Up to a quarter is taken off by
 // chance, so that servers do not try all at once.
-func (n *network) failed() time.Duration {
+func (n *network) fail() time.Duration {
 	pause := lastNetworkPause
 	if n.failures < 10 { // more doublings are longer anyway
 		pause = min(firstNetworkPause<<n.failures, lastNetworkPause)
 	}
 	pause -= rand.N(pause / 4)
 	n.failures++
-	n.notBefore = time.Now().Add(pause)
+	n.failed = time.Now()
+	n.notBefore = n.failed.Add(pause)
 	return pause
 }
 

@@ -84,7 +84,9 @@ func (p *Pool) createLocked(n *network) {
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.opts.Observer.Made(n.name, time.Since(began), err)
+		if !p.closed { // it was cut short
+			p.opts.Observer.Made(n.name, time.Since(began), err)
+		}
 		p.moveLocked(it, gone)
 		p.networkFailedLocked(n, fmt.Errorf("make a namespace: %w", err))
 		p.balanceLocked()
@@ -96,7 +98,7 @@ func (p *Pool) networkFailedLocked(n *network, err error) {
 	if p.closed {
 		return
 	}
-	pause := n.failed()
+	pause := n.fail()
 	p.log.Warn("no namespace can be prepared", slog.String("network", n.name), slog.Any("error", err),
 		slog.Int("failures", n.failures), slog.Duration("retry_in", pause))
 }
@@ -113,18 +115,30 @@ func (p *Pool) admit(it *item) {
 	switch {
 	case p.closed: // Close removes it, as it is
 	case it.dead:
+		p.diedYoungLocked(it, errHolderDied)
 		p.retireLocked(it, causeDied)
 	case err != nil:
+		p.diedYoungLocked(it, err)
 		p.retireLocked(it, causeBroken)
-		if isNew {
-			p.networkFailedLocked(it.network, fmt.Errorf("probe namespace %s: %w", it.name, err))
-		}
 	default:
 		it.probed = time.Now()
-		it.network.worked()
 		p.moveLocked(it, Ready)
 	}
 	p.balanceLocked()
+}
+
+// provenAge is how old an item gets that is taken for a sign that its network
+// works, and that one like it lives.
+const provenAge = 10 * time.Second
+
+var errHolderDied = errors.New("its holder died")
+
+// diedYoungLocked counts the end of an item against its network if it came so soon
+// that the next one would probably end the same way.
+func (p *Pool) diedYoungLocked(it *item, err error) {
+	if time.Since(it.made) < provenAge {
+		p.networkFailedLocked(it.network, fmt.Errorf("namespace %s, %v after it was made: %w", it.name, time.Since(it.made).Round(time.Millisecond), err))
+	}
 }
 
 // probeAgain probes an item that is ready or leased.
@@ -135,7 +149,8 @@ func (p *Pool) probeAgain(it *item) {
 	it.probing = false
 	it.probed = time.Now()
 	// An engine that does not answer says nothing about the namespace.
-	if err != nil && p.ctx.Err() == nil && !errors.Is(err, driver.ErrUnavailable) {
+	inUse := it.state == Ready || it.state == Leased
+	if err != nil && inUse && p.ctx.Err() == nil && !errors.Is(err, driver.ErrUnavailable) {
 		p.log.Warn("a namespace does not work any more", slog.String("namespace", it.name), slog.String("network", it.network.name),
 			slog.Any("state", it.state), slog.Any("error", err))
 		drain = p.lostLocked(it, causeBroken)
@@ -184,12 +199,14 @@ func (p *Pool) lostLocked(it *item, cause string) (drain func()) {
 	switch it.state {
 	case Ready, Quarantined:
 		it.dead = true
+		p.diedYoungLocked(it, errHolderDied)
 		p.retireLocked(it, cause)
 	case Probing:
 		it.dead = true
 	case Leased:
 		if !it.dead {
 			it.dead = true
+			p.diedYoungLocked(it, errHolderDied)
 			drain = it.drain
 		}
 	default: // it is going already

@@ -23,6 +23,7 @@ type maker struct {
 	err     map[string]error // of attempts, by network
 	probe   map[string]error // of probes, by namespace; "" of all
 	removal error            // of removals
+	onMade  func(id string)  // nil: nothing
 	made    []*space
 	tries   map[string][]time.Time // when attempts were made, by network
 }
@@ -49,6 +50,9 @@ func (m *maker) Make(ctx context.Context, name, network string) (Item, error) {
 	}
 	s := &space{maker: m, name: name, network: network}
 	m.made = append(m.made, s)
+	if m.onMade != nil {
+		m.onMade(name)
+	}
 	return s, nil
 }
 
@@ -242,6 +246,20 @@ func TestNamespaceIsUsedAgainByTheSameAppAloneAndAfterAQuarantine(t *testing.T) 
 	})
 }
 
+func TestNoQuarantineIfNoneIsWanted(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		m := newMaker()
+		p := start(t, m, Options{Min: 1, Max: 10, Quarantine: -1})
+		time.Sleep(time.Second)
+		first := mustLease(t, p, "app")
+		first.Release()
+		time.Sleep(time.Millisecond)
+		if again := mustLease(t, p, "app"); again.ID() != first.ID() {
+			t.Error("it is not used again at once")
+		}
+	})
+}
+
 func TestNamespaceIsUsedOnceIfThatIsSetOrThereIsNoApp(t *testing.T) {
 	for name, tt := range map[string]struct {
 		useOnce bool
@@ -330,7 +348,7 @@ func TestDeadHolderDrainsWhoUsesTheNamespace(t *testing.T) {
 
 		// One that nobody uses is replaced.
 		p.Died(m.living()[0])
-		time.Sleep(time.Second)
+		time.Sleep(3 * time.Second) // those that died young count against the network
 		if ready := p.total(Ready); ready != 2 {
 			t.Errorf("%d ready", ready)
 		}
@@ -399,6 +417,29 @@ func TestNetworkThatFailsIsLeftAloneLongerAndLonger(t *testing.T) {
 			t.Errorf("%d ready after it works again", ready)
 		}
 	})
+}
+
+func TestHoldersThatDieSoonAreNotMadeWithoutEnd(t *testing.T) {
+	for name, lives := range map[string]time.Duration{"at once": 0, "soon": 20 * time.Millisecond, "later": 2 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				m := newMaker()
+				p := start(t, m, Options{Min: 2, Max: 10})
+				m.set(func() { // the first is not made yet
+					m.onMade = func(id string) { time.AfterFunc(lives, func() { p.Died(id) }) }
+				})
+				time.Sleep(time.Hour)
+				if tries := len(m.attempts("")); tries > 200 {
+					t.Errorf("%d were made in an hour", tries)
+				}
+				m.set(func() { m.onMade = nil })
+				time.Sleep(2 * lastNetworkPause)
+				if ready := p.total(Ready); ready != 2 {
+					t.Errorf("%d are ready after they live", ready)
+				}
+			})
+		})
+	}
 }
 
 func TestNamespaceThatCannotBeProbedIsNotHandedOut(t *testing.T) {

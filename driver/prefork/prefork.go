@@ -57,8 +57,8 @@ type Options struct {
 	Max int // of all that exist at a time, leased ones included; at least 1
 
 	UseOnce    bool          // no namespace is used again, not even by the same app
-	Quarantine time.Duration // between two uses by the same app
-	KeepUsed   time.Duration // how long a used one is kept for its app
+	Quarantine time.Duration // between two uses by the same app; negative: none
+	KeepUsed   time.Duration // how long a used one is kept for its app; negative: not at all
 	ProbeEvery time.Duration // of those that are ready
 	Parallel   int           // namespaces that are made at one time
 
@@ -81,7 +81,8 @@ const (
 
 // Observer is told what happens. Its methods must return at once.
 type Observer interface {
-	// Asked: a container asked for a namespace, and got one or not.
+	// Asked: a container asked for a namespace, and got one or not. One whose
+	// namespace is gone asks again.
 	Asked(hit bool)
 	// Joined: a container joined the one that it got. Wait is how long it had taken
 	// to find out that others could not be joined, usually nothing.
@@ -114,9 +115,10 @@ func (o Options) withDefaults() Options {
 		{&o.KeepUsed, DefaultKeepUsed},
 		{&o.ProbeEvery, DefaultProbeEvery},
 	} {
-		if *setting.value <= 0 {
+		if *setting.value == 0 {
 			*setting.value = setting.fallback
 		}
+		*setting.value = max(*setting.value, 0)
 	}
 	if o.Parallel <= 0 {
 		o.Parallel = DefaultParallel

@@ -81,13 +81,16 @@ func (p *Pool) ageLocked(now time.Time, due *alarm) {
 	for it := range p.items {
 		switch it.state {
 		case Quarantined:
-			if over := it.since.Add(p.opts.Quarantine); now.Before(over) {
+			switch over := it.since.Add(p.opts.Quarantine); {
+			case now.Before(over):
 				due.at(over)
-			} else {
+			case it.probing: // which ends with another look at it
+			default:
 				p.moveLocked(it, Probing)
 				p.wg.Go(func() { p.admit(it) })
 			}
 		case Ready:
+			p.proveLocked(it, now, due)
 			over := it.since.Add(p.opts.KeepUsed)
 			switch {
 			case !it.used():
@@ -102,6 +105,19 @@ func (p *Pool) ageLocked(now time.Time, due *alarm) {
 			p.probeLaterLocked(it, now, due)
 		default: // somebody is at it
 		}
+	}
+}
+
+// proveLocked ends the pauses of a network in which an item has got old enough
+// that was made after the last failure.
+func (p *Pool) proveLocked(it *item, now time.Time, due *alarm) {
+	if it.network.failures == 0 || it.made.Before(it.network.failed) {
+		return
+	}
+	if proven := it.made.Add(provenAge); now.Before(proven) {
+		due.at(proven)
+	} else {
+		it.network.worked()
 	}
 }
 

@@ -302,6 +302,15 @@ func preforkPoolSize(c *Config, value string) error {
 	})(c, value)
 }
 
+// preforkLeast turns the pool on again that Fn's name has turned off.
+func preforkLeast(c *Config, value string) error {
+	return between(0, maxPreforkPool, func(c *Config, n int) {
+		if c.Engine.Prefork.Min = n; n > 0 && c.Engine.Prefork.Max == 0 {
+			c.Engine.Prefork.Max = PreforkAuto
+		}
+	})(c, value)
+}
+
 func preforkMax(c *Config, value string) error {
 	if value == "auto" {
 		c.Engine.Prefork.Max = PreforkAuto

@@ -42,6 +42,10 @@ func TestPreforkSettings(t *testing.T) {
 			[]string{"FN_PREFORK_MIN=3", "FN_EXPERIMENTAL_PREFORK_POOL_SIZE=12", "FN_EXPERIMENTAL_PREFORK_IMAGE=busybox", "FN_PREFORK_IMAGE=pause"},
 			func(p *Prefork) { p.Min, p.Image = 3, "pause" },
 		},
+		"the better names turn it on again": {
+			[]string{"FN_EXPERIMENTAL_PREFORK_POOL_SIZE=0", "FN_PREFORK_MIN=3"},
+			func(p *Prefork) { p.Min = 3 },
+		},
 		"off":  {[]string{"FN_PREFORK_MAX=0"}, func(p *Prefork) { p.Max = 0 }},
 		"auto": {[]string{"FN_PREFORK_MAX=auto"}, func(*Prefork) {}},
 	} {

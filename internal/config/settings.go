@@ -297,7 +297,7 @@ var engineSettings = []Setting{
 	},
 	{
 		"FN_IMAGE_ACCESS_TTL", groupEngine, formDuration, "10m",
-		"How long it is believed that an app may use an image which was pulled with credentials of an app; 0 asks the registry each time.", duration(func(c *Config) *time.Duration { return &c.Engine.AccessTTL }),
+		"How long it is believed that an app may use an image which was pulled with credentials of an app; 0 asks the registry each time that the image is looked for.", duration(func(c *Config) *time.Duration { return &c.Engine.AccessTTL }),
 	},
 	{
 		"FN_DOCKER_LOAD_FILE", groupEngine, "path", "",

@@ -28,7 +28,7 @@ var preforkSettings = []Setting{
 	{
 		"FN_PREFORK_MIN", groupPrefork, formPoolSize, "",
 		"Network namespaces that are kept ready, for containers to start in. More are kept for a while after there were not enough. Default: 5.",
-		between(0, maxPreforkPool, func(c *Config, n int) { c.Engine.Prefork.Min = n }),
+		preforkLeast,
 	},
 	{
 		"FN_PREFORK_MAX", groupPrefork, "auto or " + formPoolSize, "",

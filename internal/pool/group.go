@@ -76,7 +76,15 @@ const imageTrust = 30 * time.Second
 
 // hasImage reports whether the image need not be looked for before a launch.
 func (g *group) hasImage() bool {
-	return g.imageReady && (len(g.all) > 0 || time.Since(g.imageAt) < imageTrust)
+	if !g.imageReady || time.Since(g.imageAt) < imageTrust {
+		return g.imageReady
+	}
+	for inst := range g.all {
+		if !inst.outdated() {
+			return true
+		}
+	}
+	return false
 }
 
 // imageRequest asks for the image of the group's instances.

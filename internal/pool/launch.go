@@ -80,7 +80,9 @@ func (p *Pool) prepareLocked(g *group) {
 				g.failBefore(began, func() error { return imageError(err) })
 			}
 		} else {
-			p.setImageLocked(g, image)
+			if !g.imageReady || !g.imageAt.After(began) { // or a refresh knows better by now
+				p.setImageLocked(g, image)
+			}
 			g.imageTook = time.Since(began)
 		}
 		p.fillLocked()
