@@ -24,8 +24,8 @@ const (
 )
 
 // Attach gives the sandbox with an id its network, in a namespace that has none
-// yet. If it returns an error, nothing is left behind. Errors: ErrNoAddress,
-// ErrClosed, context errors.
+// yet. If it returns an error, what was made is removed in the background.
+// Errors: ErrNoAddress, ErrClosed, context errors.
 func (m *Manager) Attach(ctx context.Context, class Class, target Target, id string) (*Attachment, error) {
 	if err := checkName("sandbox", id); err != nil {
 		return nil, err

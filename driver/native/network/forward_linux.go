@@ -18,7 +18,8 @@ import (
 // others, which it looks at first and never changes. So where there is this
 // chain, and only there, two rules in it let the bridge's packets pass Docker's
 // table. They are no more than that: what sandboxes can reach is decided by our
-// own table, whose drops count too.
+// own table, whose drops count too. They come first in the chain, so an
+// operator's rules in it do not apply to sandboxes.
 //
 // Source: docs.docker.com/engine/network/packet-filtering-firewalls. This works
 // if iptables writes to nftables, as it does by default since Debian 10 and
