@@ -1,22 +1,16 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
-	"math"
 	"os"
 	"runtime"
 	"slices"
-	"time"
 
 	"github.com/tinefn/tine/driver"
-	"github.com/tinefn/tine/driver/docker"
-	"github.com/tinefn/tine/internal/breaker"
 	"github.com/tinefn/tine/internal/capacity"
 	"github.com/tinefn/tine/internal/catalog"
-	"github.com/tinefn/tine/internal/config"
 	"github.com/tinefn/tine/internal/edge"
 	"github.com/tinefn/tine/internal/gateway"
 	"github.com/tinefn/tine/internal/metrics"
@@ -88,9 +82,6 @@ func tell(standby *runner.Standby, change store.Change) {
 	}
 }
 
-// forever is a timeout that never comes.
-const forever time.Duration = math.MaxInt64
-
 // measureMachine finds out what the machine has for containers.
 func (n *Node) measureMachine() (capacity.Sizing, error) {
 	c := n.config.Runner
@@ -102,80 +93,6 @@ func (n *Node) measureMachine() (capacity.Sizing, error) {
 		n.log.Warn(text)
 	}
 	return size, nil
-}
-
-// openDriver connects to the container engine, and takes the memory that its
-// pool needs.
-func (n *Node) openDriver(ctx context.Context, size *capacity.Sizing) (driver.Driver, error) {
-	engine := n.opts.Driver
-	if engine == nil {
-		c := n.config.Engine
-		pool, err := n.preforkPool(*size)
-		if err != nil {
-			return nil, err
-		}
-		seen := metrics.NewEngine(n.registry)
-		made, err := docker.New(ctx, docker.Options{
-			Host: c.Host, CertPath: c.CertPath, TLSVerify: c.TLSVerify, Logger: n.log,
-			Auth: c.Auth, ConfigDir: c.ConfigDir, AppAuthDir: c.AppAuthDir, LoadFile: c.LoadFile,
-			StateDir: c.StateDir, AccessTTL: cmp.Or(c.AccessTTL, -1), MaxStarts: c.MaxStarts,
-			CallTimeout: c.CallTimeout, PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
-			Networks: c.Networks, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
-			MaxImageBytes: c.MaxImageBytes, ExemptImages: c.ExemptImages,
-			Runtime: c.Runtime, Runtimes: c.Runtimes, PullRetries: c.PullRetries, Prefork: pool,
-			Observe: seen.Request, Retried: seen.Retried,
-		})
-		if err != nil {
-			return nil, err
-		}
-		if made.PreforkLevels() != nil {
-			size.Reserve(int64(pool.Max)*docker.PlaceholderBytes, "network namespaces")
-		}
-		metrics.RegisterPreforkLevels(n.registry, made.PreforkLevels)
-		if c.MaxImageBytes > 0 {
-			metrics.RegisterImages(n.registry, made.ImageStats)
-		}
-		engine = made
-		metrics.RegisterInstanceID(n.registry, made.InstanceID())
-		n.log.Info("instance of this server", slog.String("tine.instance", made.InstanceID()))
-	}
-	for _, wrap := range n.opts.WrapDriver {
-		engine = wrap(engine)
-	}
-	n.stack.push("the container engine", engine.Close)
-	can := engine.Capabilities()
-	n.log.Info("container engine", slog.String("driver", can.Name), slog.String("version", can.Version))
-	guarded := breaker.New(engine, breaker.Options{
-		Failures: n.config.Engine.Failures, MaxPause: n.config.Engine.MaxPause, Logger: n.log,
-	})
-	metrics.RegisterCircuit(n.registry, guarded.Open)
-	return guarded, nil
-}
-
-// The largest size of a prefork pool that depends on the machine: a share of
-// the memory for functions, and no more than a node of any size makes use of.
-const (
-	preforkMemoryShare = 20
-	preforkMost        = 64
-)
-
-// preforkPool is what the settings and the machine make of the prefork pool.
-func (n *Node) preforkPool(size capacity.Sizing) (docker.Prefork, error) {
-	c := n.config.Engine.Prefork
-	hostname, err := os.Hostname()
-	if err != nil {
-		return docker.Prefork{}, fmt.Errorf("name of this machine: %w", err)
-	}
-	most := c.Max
-	if most == config.PreforkAuto {
-		most = int(min(size.Total.MemoryBytes/preforkMemoryShare/docker.PlaceholderBytes, preforkMost))
-		most = max(most, c.Min)
-	}
-	return docker.Prefork{
-		Min: c.Min, Max: most, Networks: c.Networks, UseOnce: c.UseOnce,
-		Quarantine: cmp.Or(c.Quarantine, -1), KeepUsed: cmp.Or(c.KeepUsed, -1),
-		Image: c.Image, Command: c.Command, Hostname: hostname, Observer: metrics.NewPrefork(n.registry),
-	}, nil
 }
 
 // buildPool makes the pool of instances, as large as the machine allows.

@@ -17,7 +17,10 @@ import (
 	"github.com/tinefn/tine/node"
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
+func main() {
+	beSandbox()
+	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
 
 // Exit codes.
 const (

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/tinefn/tine/driver"
-	"github.com/tinefn/tine/driver/docker/prefork"
+	"github.com/tinefn/tine/driver/prefork"
 )
 
 // faultyEngine answers like an engine that has containers, and lets a test answer

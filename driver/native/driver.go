@@ -20,6 +20,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -29,6 +30,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/native/cgroup"
@@ -51,6 +53,10 @@ type Options struct {
 	Dir      string         // where images and what containers need are kept; it belongs to one driver
 	Keychain authn.Keychain // credentials for registries; nil: none
 
+	// Engine is a Docker engine that images are taken over from which are only
+	// there, as those that were just built; nil: none. Close closes it.
+	Engine Engine
+
 	Init     string   // program that sandboxes begin with; empty: the one that sandbox.FindInit finds
 	InitArgs []string // its arguments, the name included
 
@@ -64,6 +70,13 @@ type Options struct {
 	PullTimeout time.Duration // of one image
 	MakeTimeout time.Duration
 	Logger      *slog.Logger // nil: no logs
+}
+
+// Engine is what the driver needs of a Docker engine's client.
+type Engine interface {
+	ImageSave(ctx context.Context, images []string, options ...client.ImageSaveOption) (client.ImageSaveResult, error)
+	ImageInspect(ctx context.Context, image string, options ...client.ImageInspectOption) (client.ImageInspectResult, error)
+	Close() error
 }
 
 // Pool configures the pool of sandboxes.
@@ -135,6 +148,9 @@ func New(opts Options) (_ *Driver, err error) {
 	if err = d.openKernel(); err != nil {
 		return nil, err
 	}
+	if err = d.sweep(); err != nil {
+		return nil, err
+	}
 	if d.base, err = makeBase(filepath.Join(opts.Dir, "base")); err != nil {
 		return nil, err
 	}
@@ -177,8 +193,12 @@ func (d *Driver) Capabilities() driver.Capabilities {
 	return driver.Capabilities{Name: "native", Version: "1", Freeze: true, Pull: true}
 }
 
-// Images is the store, for whoever serves it to others.
-func (d *Driver) Images() *image.Store { return d.images }
+// ImportImages reads images from an archive, an OCI layout or what docker save
+// writes.
+func (d *Driver) ImportImages(ctx context.Context, archive io.Reader) error {
+	_, err := d.images.Import(ctx, archive)
+	return err
+}
 
 // PoolLevels returns how many sandboxes there are, nil without a pool.
 func (d *Driver) PoolLevels() []prefork.Level {
@@ -254,6 +274,9 @@ func (d *Driver) release(ctx context.Context) error {
 	}
 	if d.filter != nil {
 		failed = append(failed, d.filter.Close())
+	}
+	if d.opts.Engine != nil {
+		failed = append(failed, d.opts.Engine.Close())
 	}
 	if d.images != nil {
 		failed = append(failed, d.images.Close())

@@ -5,6 +5,7 @@ package native_test
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -119,7 +120,7 @@ func open(t testing.TB, change func(*native.Options)) *native.Driver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := native.Options{Dir: t.TempDir(), Init: self, InitArgs: []string{sandbox.SelfArg}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	opts := native.Options{Dir: t.TempDir(), Parent: fmt.Sprintf("tine-test-%d", os.Getpid()), Init: self, InitArgs: []string{sandbox.SelfArg}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if change != nil {
 		change(&opts)
 	}
@@ -127,7 +128,7 @@ func open(t testing.TB, change func(*native.Options)) *native.Driver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Images().Import(t.Context(), bytes.NewReader(archive)); err != nil {
+	if err := d.ImportImages(t.Context(), bytes.NewReader(archive)); err != nil {
 		t.Fatal(err)
 	}
 	return d

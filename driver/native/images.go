@@ -53,9 +53,17 @@ func (d *Driver) EnsureImage(ctx context.Context, want driver.ImageRequest) (dri
 }
 
 func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
+	if want.Token != "" {
+		return driver.Image{}, &driver.PullError{Image: want.Name, Status: http.StatusBadRequest, Message: "the native driver takes no registry token of a call yet"}
+	}
 	found, err := d.images.Get(want.Name)
-	if errors.Is(err, image.ErrNotFound) || err == nil && want.Refresh {
-		found, err = d.pull(ctx, want.Name)
+	switch {
+	case errors.Is(err, image.ErrNotFound):
+		if found, err = d.takeOver(ctx, want.Name); errors.Is(err, image.ErrNotFound) {
+			found, err = d.pull(ctx, want.Name)
+		}
+	case err == nil && want.Refresh:
+		found = d.refresh(ctx, want.Name, found)
 	}
 	if err != nil {
 		return driver.Image{}, err
@@ -69,6 +77,50 @@ func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.I
 		return driver.Image{}, fmt.Errorf("image %s: %w", want.Name, driver.ErrImageVolume)
 	}
 	return driver.Image{ID: found.ID.String(), Digest: found.Manifest.String()}, nil
+}
+
+// takeOver takes an image from a Docker engine that has it.
+func (d *Driver) takeOver(ctx context.Context, name string) (image.Image, error) {
+	if d.opts.Engine == nil {
+		return image.Image{}, image.ErrNotFound
+	}
+	callCtx, cancel := context.WithTimeout(ctx, engineTimeout)
+	defer cancel()
+	there, err := d.opts.Engine.ImageInspect(callCtx, name)
+	if err != nil {
+		return image.Image{}, image.ErrNotFound // or there is no engine
+	}
+	if known, err := d.images.Get(name); err == nil && known.ID.String() == there.ID {
+		return known, nil
+	}
+	ctx, cancel = context.WithTimeoutCause(ctx, d.opts.PullTimeout, errPullTimeout)
+	defer cancel()
+	found, err := d.images.ImportFromEngine(ctx, d.opts.Engine, name)
+	if err != nil {
+		return image.Image{}, &driver.PullError{Image: name, Message: "it cannot be taken over from the Docker engine: " + err.Error()}
+	}
+	d.log.Info("image taken over from the Docker engine", slog.String("image", name), slog.String("id", found.ID.String()))
+	return found, nil
+}
+
+// engineTimeout bounds a question to a Docker engine, of which nothing depends.
+const engineTimeout = 5 * time.Second
+
+// refresh finds out what an image's name means by now: in the Docker engine if the
+// image is from there, or else in its registry. If neither says, the known one stays
+// in use.
+func (d *Driver) refresh(ctx context.Context, name string, known image.Image) image.Image {
+	ctx, cancel := context.WithTimeout(ctx, d.opts.PullTimeout)
+	defer cancel()
+	found, err := d.takeOver(ctx, name) // which costs nothing if it is the same
+	if errors.Is(err, image.ErrNotFound) {
+		found, err = d.images.Pull(ctx, name, image.PullOptions{Keychain: d.opts.Keychain})
+	}
+	if err != nil {
+		d.log.Debug("cannot find out whether the image's name means another one by now", slog.String("image", name), slog.Any("error", err))
+		return known
+	}
+	return found
 }
 
 // errPullTimeout is the cause with which the pull's deadline ends it.

@@ -26,9 +26,10 @@ import (
 const unprivileged = 1000
 
 // openCapabilities are those of a container that is not fenced in. Source: Docker's
-// defaults, by their numbers in capabilities(7).
+// defaults, by their numbers in capabilities(7), without CAP_NET_RAW, with which one
+// sandbox could take another's address.
 var openCapabilities = []uint{
-	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FSETID, unix.CAP_FOWNER, unix.CAP_MKNOD, unix.CAP_NET_RAW, unix.CAP_SETGID, unix.CAP_SETUID,
+	unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FSETID, unix.CAP_FOWNER, unix.CAP_MKNOD, unix.CAP_SETGID, unix.CAP_SETUID,
 	unix.CAP_SETFCAP, unix.CAP_SETPCAP, unix.CAP_NET_BIND_SERVICE, unix.CAP_SYS_CHROOT, unix.CAP_KILL, unix.CAP_AUDIT_WRITE,
 }
 
@@ -89,10 +90,13 @@ func (c *container) files() (files sandbox.Files, closeAll func(), err error) {
 	return files, closeAll, nil
 }
 
+// writablePrefix begins the names of directories that it is mounted at.
+const writablePrefix = "writable-"
+
 // writable mounts layers under a file system in memory, which takes what the
 // function writes and counts as its memory. It is bounded as the spec says.
 func (c *container) writable(layers []string) (root *os.File, err error) {
-	dir, err := os.MkdirTemp(c.driver.opts.Dir, "writable-")
+	dir, err := os.MkdirTemp(c.driver.opts.Dir, writablePrefix)
 	if err != nil {
 		return nil, fmt.Errorf("make a writable root file system: %w", err)
 	}

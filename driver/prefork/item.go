@@ -47,7 +47,7 @@ type item struct {
 
 	state   State
 	since   time.Time // when it got into the state
-	space   Item // nil while Creating
+	space   Item      // nil while Creating
 	made    time.Time // when that began
 	dead    bool      // what holds it has died
 	probed  time.Time

@@ -19,6 +19,7 @@ var exits = []string{"os.Exit", "syscall.Exit", "unix.Exit", "log.Fatal", "log.F
 // mayExit reports whether a file belongs to a program.
 func mayExit(path string) bool {
 	return strings.HasPrefix(path, "cmd/") || strings.HasPrefix(path, "test/") || strings.HasPrefix(path, "examples/") ||
+		strings.HasPrefix(path, "driver/native/sandboxinit/") || // the first process of a sandbox
 		strings.HasPrefix(path, "internal/config/gendocs/") || strings.HasPrefix(path, "driver/native/seccomp/gensyscalls/")
 }
 

@@ -7,6 +7,7 @@ package config
 
 import (
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"time"
 )
@@ -111,7 +112,7 @@ type Scale struct {
 
 // Engine is about the container engine.
 type Engine struct {
-	Driver        string // "auto" or "docker"
+	Driver        string // "auto", "docker" or "native"
 	Host          string // DOCKER_HOST
 	CertPath      string
 	Auth          []byte        // credentials for registries, of FN_DOCKER_AUTH
@@ -132,6 +133,7 @@ type Engine struct {
 	LoadFile      string // archive of images
 	MaxStarts     int    // of containers at one time
 	Prefork       Prefork
+	Sandbox       Sandbox
 	MaxImageBytes int64 // 0: no limit
 	ExemptImages  []string
 }
@@ -146,6 +148,19 @@ type Prefork struct {
 	Quarantine time.Duration
 	KeepUsed   time.Duration
 }
+
+// Sandbox is about the native driver.
+type Sandbox struct {
+	Min, Max     int          // of the pool
+	Bridge       string       // empty: the driver's default
+	Subnet       netip.Prefix // zero: the driver's default
+	DNS          []netip.Addr // empty: the machine's
+	AllowHost    bool
+	AllowPrivate bool
+}
+
+// DriverNative is the driver that needs no engine.
+const DriverNative = "native"
 
 // PreforkAuto is the size of a pool that depends on the machine.
 const PreforkAuto = -1

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // load reads settings that must be right.
@@ -47,9 +49,9 @@ func TestDefaults(t *testing.T) {
 		},
 		Engine: Engine{Driver: "auto", Host: "unix:///var/run/docker.sock", ConfigDir: "/root/.docker", StateDir: "/srv/tine/data", AccessTTL: 10 * time.Minute, PullRetries: 2, CallTimeout: 30 * time.Second, Failures: 3, MaxPause: 30 * time.Second, MaxStarts: 16, Prefork: Prefork{
 			Min: 5, Max: PreforkAuto, Command: []string{"tail", "-f", "/dev/null"}, Quarantine: time.Minute, KeepUsed: 5 * time.Minute,
-		}},
+		}, Sandbox: Sandbox{Min: 8, Max: 1000, AllowPrivate: true}},
 	}
-	if diff := cmp.Diff(want, c); diff != "" {
+	if diff := cmp.Diff(want, c, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
@@ -94,7 +96,7 @@ func TestSettingsAreRead(t *testing.T) {
 func TestAllWrongSettingsAreReportedAtOnce(t *testing.T) {
 	_, _, err := Load([]string{
 		"FN_NODE_TYPE=runner", "FN_PORT=70000", "FN_MAX_PIDS=-1", "FN_QUEUE_TIMEOUT=soon", "FN_QUEUE_SIZE=0", "FN_IMAGE_ENABLE_VOLUME=perhaps",
-		"FN_PUBLIC_LB_URL=example.com", "FN_DRIVER=native", "FN_HOT_START_TIMEOUT_MSECS=5s", "FN_MAX_TOTAL_MEMORY_BYTES=99999999999999999999",
+		"FN_PUBLIC_LB_URL=example.com", "FN_DRIVER=podman", "FN_HOT_START_TIMEOUT_MSECS=5s", "FN_MAX_TOTAL_MEMORY_BYTES=99999999999999999999",
 		"FN_SHUTDOWN_TIMEOUT=-1s", "FN_HTTP_IDLE_TIMEOUT=9223372036854775807", "FN_RID_HEADER_FILE=/absent",
 		"FN_MAX_INSTANCES=10001", "FN_MIN_INSTANCES_PERCENT=0", "FN_FREEZE_IDLE_MSECS=never", "FN_DOCKER_AUTH=secret",
 	}, noFiles, "/")
@@ -117,7 +119,7 @@ func TestAllWrongSettingsAreReportedAtOnce(t *testing.T) {
 		`FN_MAX_INSTANCES="10001": it is not from 0 to 10000; expected whole number from 0 to 10000 (default 0)`,
 		`FN_MIN_INSTANCES_PERCENT="0": it is not from 1 to 100; expected whole number from 1 to 100 (default 75)`,
 		`FN_MAX_PIDS="-1": it is below 0; expected whole number from 0 (default 50)`,
-		`FN_DRIVER="native": this version has no such driver yet; expected auto or docker (default auto)`,
+		`FN_DRIVER="podman": there is no such driver; expected auto, docker or native (default auto)`,
 		`FN_DOCKER_AUTH="[hidden]": it is not JSON; expected the JSON of a Docker config.json`,
 		`FN_IMAGE_ENABLE_VOLUME="perhaps": it is neither true nor false; expected true or false (default false)`,
 	}

@@ -42,10 +42,13 @@ func text(field func(*Config) *string) func(*Config, string) error {
 // list accepts commas and white space between the items.
 func list(field func(*Config) *[]string) func(*Config, string) error {
 	return func(c *Config, value string) error {
-		*field(c) = strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
+		*field(c) = strings.FieldsFunc(value, separates)
 		return nil
 	}
 }
+
+// separates tells what is between the items of a list.
+func separates(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }
 
 // words accepts white space between the items and nothing else.
 func words(field func(*Config) *[]string) func(*Config, string) error {
@@ -210,11 +213,9 @@ func publicURL(c *Config, value string) error {
 
 func driverName(c *Config, value string) error {
 	switch value {
-	case "auto", "docker":
+	case "auto", "docker", "native":
 		c.Engine.Driver = value
 		return nil
-	case "native":
-		return errors.New("this version has no such driver yet")
 	}
 	return errors.New("there is no such driver")
 }

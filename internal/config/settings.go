@@ -27,10 +27,11 @@ const (
 	groupContainer = "Containers"
 	groupEngine    = "Container engine"
 	groupPrefork   = "Prefork pool"
+	groupSandbox   = "Native driver"
 )
 
 // settings is the table. Order is that of the documentation.
-var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings, preforkSettings)
+var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings, preforkSettings, sandboxSettings)
 
 var nodeSettings = []Setting{
 	{
@@ -250,7 +251,7 @@ var containerSettings = []Setting{
 }
 
 var engineSettings = []Setting{
-	{"FN_DRIVER", groupEngine, "auto or docker", "auto", "Which kind of container engine to use.", driverName},
+	{"FN_DRIVER", groupEngine, "auto, docker or native", "auto", "What runs containers: Docker, or the server itself, which is not finished (docs/sandbox.md). At present auto is docker.", driverName},
 	{
 		"DOCKER_HOST", groupEngine, "unix://<path> or tcp://<host>:<port>", "unix:///var/run/docker.sock",
 		"Where the engine answers.", text(func(c *Config) *string { return &c.Engine.Host }),

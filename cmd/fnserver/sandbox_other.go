@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// beSandbox does nothing: sandboxes exist on Linux only.
+func beSandbox() {}

@@ -1,0 +1,64 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// sandboxSettings are those of the native driver.
+var sandboxSettings = []Setting{
+	{
+		"FN_SANDBOX_MIN", groupSandbox, formPoolSize, "8",
+		"Sandboxes that are kept ready. More are kept for a while after there were not enough.",
+		between(0, maxPreforkPool, func(c *Config, n int) { c.Engine.Sandbox.Min = n }),
+	},
+	{
+		"FN_SANDBOX_MAX", groupSandbox, formPoolSize, "1000",
+		"Sandboxes of the pool at most, those in use included; 0 turns the pool off, so that each is made when it is needed.",
+		between(0, maxPreforkPool, func(c *Config, n int) { c.Engine.Sandbox.Max = n }),
+	},
+	{
+		"FN_SANDBOX_SUBNET", groupSandbox, "IPv4 network like 10.87.0.0/16", "",
+		"Where sandboxes get their addresses. Default: 10.87.0.0/16.", sandboxSubnet,
+	},
+	{
+		"FN_SANDBOX_BRIDGE", groupSandbox, "name of an interface", "",
+		"Bridge that sandboxes are connected to, made if it is not there. Default: tine0.", text(func(c *Config) *string { return &c.Engine.Sandbox.Bridge }),
+	},
+	{
+		"FN_SANDBOX_DNS", groupSandbox, "list of IPv4 addresses", "",
+		"Nameservers of functions. Default: those of the machine that functions can reach.", sandboxDNS,
+	},
+	{
+		"FN_SANDBOX_ALLOW_HOST", groupSandbox, formBool, "false",
+		"Let functions connect to the machine's own addresses.", boolean(func(c *Config, b bool) { c.Engine.Sandbox.AllowHost = b }),
+	},
+	{
+		"FN_SANDBOX_ALLOW_PRIVATE", groupSandbox, formBool, "true",
+		"Let functions connect to private networks, such as 10.0.0.0/8.", boolean(func(c *Config, b bool) { c.Engine.Sandbox.AllowPrivate = b }),
+	},
+}
+
+func sandboxDNS(c *Config, value string) error {
+	var servers []netip.Addr
+	for _, text := range strings.FieldsFunc(value, separates) {
+		server, err := netip.ParseAddr(text)
+		if err != nil || !server.Is4() {
+			return fmt.Errorf("%q is no IPv4 address", text)
+		}
+		servers = append(servers, server)
+	}
+	c.Engine.Sandbox.DNS = servers
+	return nil
+}
+
+func sandboxSubnet(c *Config, value string) error {
+	subnet, err := netip.ParsePrefix(strings.TrimSpace(value))
+	if err != nil || !subnet.Addr().Is4() {
+		return errors.New("it is no IPv4 network")
+	}
+	c.Engine.Sandbox.Subnet = subnet.Masked()
+	return nil
+}

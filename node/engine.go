@@ -1,0 +1,106 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"time"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/docker"
+	"github.com/tinefn/tine/internal/breaker"
+	"github.com/tinefn/tine/internal/capacity"
+	"github.com/tinefn/tine/internal/config"
+	"github.com/tinefn/tine/internal/metrics"
+)
+
+// forever is a timeout that never comes.
+const forever time.Duration = math.MaxInt64
+
+// openDriver opens what runs containers, and takes the memory that its pool needs.
+func (n *Node) openDriver(ctx context.Context, size *capacity.Sizing) (driver.Driver, error) {
+	engine, err := n.opts.Driver, error(nil)
+	switch {
+	case engine != nil:
+	case n.config.Engine.Driver == config.DriverNative:
+		engine, err = n.openNative()
+	default:
+		engine, err = n.openDocker(ctx, size)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, wrap := range n.opts.WrapDriver {
+		engine = wrap(engine)
+	}
+	n.stack.push("the container engine", engine.Close)
+	can := engine.Capabilities()
+	n.log.Info("container engine", slog.String("driver", can.Name), slog.String("version", can.Version))
+	guarded := breaker.New(engine, breaker.Options{
+		Failures: n.config.Engine.Failures, MaxPause: n.config.Engine.MaxPause, Logger: n.log,
+	})
+	metrics.RegisterCircuit(n.registry, guarded.Open)
+	return guarded, nil
+}
+
+// openDocker connects to a Docker engine.
+func (n *Node) openDocker(ctx context.Context, size *capacity.Sizing) (driver.Driver, error) {
+	c := n.config.Engine
+	pool, err := n.preforkPool(*size)
+	if err != nil {
+		return nil, err
+	}
+	seen := metrics.NewEngine(n.registry)
+	made, err := docker.New(ctx, docker.Options{
+		Host: c.Host, CertPath: c.CertPath, TLSVerify: c.TLSVerify, Logger: n.log,
+		Auth: c.Auth, ConfigDir: c.ConfigDir, AppAuthDir: c.AppAuthDir, LoadFile: c.LoadFile,
+		StateDir: c.StateDir, AccessTTL: cmp.Or(c.AccessTTL, -1), MaxStarts: c.MaxStarts,
+		CallTimeout: c.CallTimeout, PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
+		Networks: c.Networks, LabelTag: c.LabelTag, EnableVolumes: c.EnableVolumes,
+		MaxImageBytes: c.MaxImageBytes, ExemptImages: c.ExemptImages,
+		Runtime: c.Runtime, Runtimes: c.Runtimes, PullRetries: c.PullRetries, Prefork: pool,
+		Observe: seen.Request, Retried: seen.Retried,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if made.PreforkLevels() != nil {
+		size.Reserve(int64(pool.Max)*docker.PlaceholderBytes, "network namespaces")
+	}
+	metrics.RegisterPreforkLevels(n.registry, made.PreforkLevels)
+	if c.MaxImageBytes > 0 {
+		metrics.RegisterImages(n.registry, made.ImageStats)
+	}
+	metrics.RegisterInstanceID(n.registry, made.InstanceID())
+	n.log.Info("instance of this server", slog.String("tine.instance", made.InstanceID()))
+	return made, nil
+}
+
+// The largest size of a prefork pool that depends on the machine: a share of
+// the memory for functions, and no more than a node of any size makes use of.
+const (
+	preforkMemoryShare = 20
+	preforkMost        = 64
+)
+
+// preforkPool is what the settings and the machine make of the prefork pool.
+func (n *Node) preforkPool(size capacity.Sizing) (docker.Prefork, error) {
+	c := n.config.Engine.Prefork
+	hostname, err := os.Hostname()
+	if err != nil {
+		return docker.Prefork{}, fmt.Errorf("name of this machine: %w", err)
+	}
+	most := c.Max
+	if most == config.PreforkAuto {
+		most = int(min(size.Total.MemoryBytes/preforkMemoryShare/docker.PlaceholderBytes, preforkMost))
+		most = max(most, c.Min)
+	}
+	return docker.Prefork{
+		Min: c.Min, Max: most, Networks: c.Networks, UseOnce: c.UseOnce,
+		Quarantine: cmp.Or(c.Quarantine, -1), KeepUsed: cmp.Or(c.KeepUsed, -1),
+		Image: c.Image, Command: c.Command, Hostname: hostname, Observer: metrics.NewPrefork(n.registry),
+	}, nil
+}

@@ -1,0 +1,49 @@
+package node
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/moby/moby/client"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/docker"
+	"github.com/tinefn/tine/driver/native"
+	"github.com/tinefn/tine/driver/native/network"
+	"github.com/tinefn/tine/internal/metrics"
+)
+
+// openNative makes the driver that needs no engine. It takes images over from a
+// Docker engine if there is one.
+func (n *Node) openNative() (driver.Driver, error) {
+	c := n.config.Engine
+	if c.AppAuthDir != "" {
+		return nil, errors.New("FN_APP_DOCKER_AUTH_DIR is set, and the native driver does not keep the images of apps apart yet: unset it, or set FN_DRIVER=docker")
+	}
+	if c.Runtime != "" || len(c.Runtimes) > 0 {
+		return nil, errors.New("FN_CONTAINER_RUNTIME or FN_CONTAINER_RUNTIMES_ALLOWED is set, and the native driver runs containers itself: unset them, or set FN_DRIVER=docker")
+	}
+	keys, err := docker.Keychain(c.Auth, c.ConfigDir)
+	if err != nil {
+		return nil, fmt.Errorf("credentials for registries: %w", err)
+	}
+	engine, err := client.New(client.WithHost(c.Host))
+	if err != nil {
+		return nil, fmt.Errorf("address of an engine to take images from, DOCKER_HOST: %w", err)
+	}
+	made, err := native.New(native.Options{
+		Dir: filepath.Join(c.StateDir, "native"), Keychain: keys, Engine: engine, Logger: n.log, EnableVolumes: c.EnableVolumes,
+		PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
+		Pool:        native.Pool{Min: c.Sandbox.Min, Max: c.Sandbox.Max, Observer: metrics.NewPrefork(n.registry)},
+		Network: network.Options{
+			Bridge: c.Sandbox.Bridge, Subnet: c.Sandbox.Subnet, Nameservers: c.Sandbox.DNS, AllowHost: c.Sandbox.AllowHost, AllowPrivate: c.Sandbox.AllowPrivate,
+		},
+	})
+	if err != nil {
+		return nil, errors.Join(err, engine.Close())
+	}
+	metrics.RegisterPreforkLevels(n.registry, made.PoolLevels)
+	return made, nil
+}

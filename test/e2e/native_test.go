@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// startNative starts a node that runs functions itself. Its bridge is its own, as
+// another server may be on the machine.
+func startNative(t *testing.T, settings map[string]string) *node {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("sandboxes need root")
+	}
+	all := map[string]string{
+		"FN_DRIVER": "native", "FN_SANDBOX_MIN": "3",
+		"FN_SANDBOX_BRIDGE": fmt.Sprintf("tine%d", os.Getpid()), "FN_SANDBOX_SUBNET": "10.86.0.0/20",
+	}
+	for name, value := range settings {
+		all[name] = value
+	}
+	return startNode(t, all)
+}
+
+// sandboxes tells what native drivers have on the machine.
+func sandboxes(t *testing.T, n *node) string {
+	t.Helper()
+	var found []string
+	if _, err := net.InterfaceByName(n.setting("FN_SANDBOX_BRIDGE")); err == nil {
+		found = append(found, "bridge")
+	}
+	text, err := os.ReadFile(filepath.Join(n.dir, "data", "native", "instance"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups, err := filepath.Glob("/sys/fs/cgroup/*/tine/" + strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unified, err := filepath.Glob("/sys/fs/cgroup/tine/" + strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(append(append(found, groups...), unified...), " ")
+}
+
+func TestNativeDriverServesCalls(t *testing.T) {
+	n := startNative(t, nil)
+	id, other := n.fn(nil), n.fn(nil)
+	n.wantNext(t, id)
+	n.awaitMetric(t, `tine_prefork_leases_total{result="hit"}`, "1")
+	for range 3 {
+		n.wantNext(t, id)
+		time.Sleep(100 * time.Millisecond) // it is frozen meanwhile
+	}
+	n.awaitMetric(t, "tine_thaw_seconds_count", "2") // the first time it was busy just before
+	n.wantNext(t, other)
+
+	n.invoke(id, `{"isCrash":true}`, nil).wantError(t, 502, noResponse)
+	n.wantNext(t, id)
+	if got := n.invoke(id, `{"allocateMemory":209715200}`, nil); got.status != 502 {
+		t.Errorf("out of memory: %d %s", got.status, got.body)
+	}
+	n.awaitLog(t, func(log string) bool { return strings.Contains(log, "out of memory") })
+	n.wantNext(t, id)
+	if got := n.invoke(n.fn(object{"image": "127.0.0.1:1/absent:1"}), "", nil); got.status < 400 {
+		t.Errorf("an image that nobody has: %d %s", got.status, got.body)
+	}
+	if got := sandboxes(t, n); got == "" {
+		t.Error("there is no sandbox, so this shows nothing")
+	}
+	n.stopClean(t)
+	if left := sandboxes(t, n); left != "" {
+		t.Errorf("left: %s", left)
+	}
+}
+
+func TestNativeServerKilledUnderLoadAndStartedAgain(t *testing.T) {
+	n := startNative(t, nil)
+	first, second := n.fn(nil), n.fn(nil)
+	n.wantNext(t, first)
+	n.wantNext(t, second)
+	l := n.underLoad(t, 8, first, second)
+	l.await(t, 200)
+	_ = n.cmd.Process.Kill() // it lives
+	n.exitCode()
+	l.end()
+	n.once.Do(func() {}) // it did not end in order
+	left := sandboxes(t, n)
+	if left == "" {
+		t.Fatal("the killed server left nothing, so there is nothing to test")
+	}
+	settings := map[string]string{}
+	for _, name := range []string{"FN_DRIVER", "FN_SANDBOX_MIN", "FN_SANDBOX_BRIDGE", "FN_SANDBOX_SUBNET", "FN_IOFS_PATH", "FN_CONTAINER_LABEL_TAG"} {
+		settings[name] = n.setting(name)
+	}
+	next := &node{server: launch(t, n.dir, settings), image: n.image, appID: n.appID, names: n.names}
+	if !next.awaitServing() {
+		t.Fatal(next.log)
+	}
+	t.Cleanup(next.stop)
+	next.wantNext(t, first)
+	for _, group := range strings.Fields(left) {
+		if _, err := os.Stat(group); err == nil {
+			t.Errorf("%s of the killed server is left", group)
+		}
+	}
+	next.stopClean(t)
+	if left := sandboxes(t, next); left != "" {
+		t.Errorf("left: %s", left)
+	}
+}
