@@ -4,27 +4,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 )
 
-// coldVariants are nodes whose containers get their network in different ways.
+// coldVariants are nodes that start containers in different ways.
 var coldVariants = []struct {
-	name    string
-	prefork bool
+	name     string
+	pool     string            // setting of the size of its pool; empty: none
+	settings map[string]string // others
 }{
-	{"own network", false},
-	{"prefork pool", true},
+	{"docker, own network", "", nil},
+	{"docker, prefork pool", "FN_PREFORK_MIN", nil},
+	{"native", "FN_SANDBOX_MIN", map[string]string{"FN_DRIVER": "native", "FN_SANDBOX_BRIDGE": "tinebench", "FN_SANDBOX_SUBNET": "10.85.0.0/20"}},
 }
 
 // coldNode is a node of a variant.
 type coldNode struct {
 	*node
-	pool int // namespaces that are to be ready before a call
+	pool int // what is to be ready before a call
 }
 
 // startColdNodes starts a node for each variant, with room for so many instances
-// and so many namespaces ready.
+// and so much ready in the pool.
 func (b *bench) startColdNodes(ctx context.Context, room, pool int) (nodes []coldNode, stop func() error, err error) {
 	stop = func() (err error) {
 		for _, n := range nodes {
@@ -37,10 +40,11 @@ func (b *bench) startColdNodes(ctx context.Context, room, pool int) (nodes []col
 			// None must be evicted for another.
 			"FN_MAX_TOTAL_MEMORY_BYTES": fmt.Sprint(room * functionMemoryMiB * mebibyte),
 		}
+		maps.Copy(settings, variant.settings)
 		ready := 0
-		if variant.prefork {
+		if variant.pool != "" {
 			ready = pool
-			settings["FN_PREFORK_MIN"], settings["FN_PREFORK_MAX"] = fmt.Sprint(pool), fmt.Sprint(room+pool)
+			settings[variant.pool], settings["FN_PREFORK_MAX"] = fmt.Sprint(pool), fmt.Sprint(room+pool)
 		}
 		n, err := b.startNode(ctx, settings)
 		if err != nil {
@@ -115,16 +119,18 @@ func coldRow(ctx context.Context, b *bench) (lines []line, err error) {
 			}
 		}
 	}
-	return coldLines(latencies, 0.5), nil
+	return coldLines(latencies, 0.5, 0.05), nil
 }
 
-// coldLines compares the second variant with the first.
-func coldLines(latencies [][]time.Duration, bound float64) []line {
-	plain, prefork := summarize(milliseconds(latencies[0])), summarize(milliseconds(latencies[1]))
-	return []line{
-		latencyLine(coldVariants[0].name, latencies[0]),
-		latencyLine(coldVariants[1].name, latencies[1], atMost("median", prefork.median/plain.median, bound, "x")),
+// coldLines compares the other variants with the first.
+func coldLines(latencies [][]time.Duration, prefork, native float64) []line {
+	base := summarize(milliseconds(latencies[0]))
+	lines := []line{latencyLine(coldVariants[0].name, latencies[0])}
+	for i, bound := range []float64{prefork, native} {
+		got := summarize(milliseconds(latencies[i+1]))
+		lines = append(lines, latencyLine(coldVariants[i+1].name, latencies[i+1], atMost("median", got.median/base.median, bound, "x"), note("p95", got.p95/base.p95, "x")))
 	}
+	return lines
 }
 
 // burstRow measures how long it takes until many functions that were never
@@ -138,6 +144,11 @@ func burstRow(ctx context.Context, b *bench) (lines []line, err error) {
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	latencies := make([][]time.Duration, len(nodes))
+	for _, n := range nodes { // the first call warms the server and the engine
+		if _, err := n.burst(ctx, 1); err != nil {
+			return nil, err
+		}
+	}
 	for round := range rounds {
 		for i, n := range nodes {
 			b.progress.show("round %d of %d, %s", round+1, rounds, coldVariants[i].name)
@@ -148,7 +159,7 @@ func burstRow(ctx context.Context, b *bench) (lines []line, err error) {
 			latencies[i] = append(latencies[i], took)
 		}
 	}
-	return coldLines(latencies, 0.6), nil
+	return coldLines(latencies, 0.6, 0.05), nil
 }
 
 // burst calls so many new functions at once, waits for all answers, and removes

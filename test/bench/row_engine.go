@@ -14,12 +14,18 @@ import (
 	"github.com/tinefn/tine/model"
 )
 
+// engineVariants are how the driver for Docker gives containers their network.
+var engineVariants = []struct {
+	name    string
+	prefork bool
+}{{"own network", false}, {"prefork pool", true}}
+
 // engineRow shows where the time of a start goes, by the driver alone, and so
 // what could be gained if containers were created ahead of their first call.
 func engineRow(ctx context.Context, b *bench) (lines []line, err error) {
 	count := choose(b, 20, 2)
-	drivers := make([]*docker.Driver, len(coldVariants))
-	for i, variant := range coldVariants {
+	drivers := make([]*docker.Driver, len(engineVariants))
+	for i, variant := range engineVariants {
 		opts := docker.Options{Host: os.Getenv("DOCKER_HOST"), LabelTag: "bench-" + filepath.Base(b.dir)}
 		if variant.prefork {
 			opts.Prefork = docker.Prefork{Min: enginePool, Max: 2 * enginePool, UseOnce: true}
@@ -29,7 +35,7 @@ func engineRow(ctx context.Context, b *bench) (lines []line, err error) {
 		}
 		defer func() { err = errors.Join(err, drivers[i].Close(context.WithoutCancel(ctx))) }()
 	}
-	laps := make([]startLaps, len(coldVariants))
+	laps := make([]startLaps, len(engineVariants))
 	for round := range count {
 		b.progress.show("container %d of %d", round+1, count)
 		for i, d := range drivers {
@@ -47,7 +53,7 @@ func engineRow(ctx context.Context, b *bench) (lines []line, err error) {
 			}
 		}
 	}
-	for i, variant := range coldVariants {
+	for i, variant := range engineVariants {
 		create, start := summarize(milliseconds(laps[i].create)), summarize(milliseconds(laps[i].start))
 		lines = append(lines,
 			latencyLine(variant.name+": create", laps[i].create, note("of create and start", 100*create.median/(create.median+start.median), "%")),

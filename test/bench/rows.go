@@ -22,7 +22,7 @@ var rows = []row{
 	{"throughput16", "16 clients, the node sized for 16 instances; against nginx with 16 copies", true, throughputRow(16)},
 	{"throughput64", "the same with 64 clients", true, throughputRow(64)},
 	{"freeze", "calls after pauses of 150 ms; against a node that does not freeze", false, freezeRow},
-	{"cold", "first call of a function that was never called, image local; with and without the prefork pool", false, coldRow},
+	{"cold", "first call of a function that was never called, image local; Docker with and without the prefork pool, and the native driver", false, coldRow},
 	{"burst", "30 functions that were never called, at the same time; likewise", false, burstRow},
 	{"pool", "what each network namespace of the prefork pool takes: memory, and time to make it", false, poolRow},
 	{"engine", "create, start and remove of a container by the driver; likewise", false, engineRow},

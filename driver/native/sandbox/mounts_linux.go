@@ -55,7 +55,7 @@ func overlay(attributes int, configure func(set func(key, value string) error) e
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fs)
+	defer func() { _ = unix.Close(fs) }() // only a descriptor
 	if err := configure(func(key, value string) error { return unix.FsconfigSetString(fs, key, value) }); err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func overlayByMount(layers []string, upper, work string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(dir)
+	defer func() { _ = os.Remove(dir) }()
 	options, flags := "lowerdir="+strings.Join(layers, ":"), uintptr(unix.MS_NODEV|unix.MS_NOSUID|unix.MS_RDONLY)
 	if upper != "" {
 		options, flags = options+",upperdir="+upper+",workdir="+work, flags&^unix.MS_RDONLY

@@ -55,7 +55,7 @@ func (s *Spawner) Spawn(opts Options) (*Sandbox, error) {
 		return nil, fmt.Errorf("make a sandbox's socket: %w", err)
 	}
 	theirs := os.NewFile(uintptr(ends[1]), "socket")
-	defer theirs.Close()
+	defer func() { _ = theirs.Close() }() // only a descriptor
 	box := &Sandbox{done: make(chan struct{})}
 	if box.socket, err = connOf(ends[0]); err != nil {
 		return nil, err
@@ -64,11 +64,11 @@ func (s *Spawner) Spawn(opts Options) (*Sandbox, error) {
 	if box.Stdout, stdout, err = os.Pipe(); err != nil {
 		return nil, errors.Join(fmt.Errorf("make a sandbox's output: %w", err), box.socket.Close())
 	}
-	defer stdout.Close()
+	defer func() { _ = stdout.Close() }() // only a descriptor
 	if box.Stderr, stderr, err = os.Pipe(); err != nil {
 		return nil, errors.Join(fmt.Errorf("make a sandbox's output: %w", err), box.socket.Close(), box.Stdout.Close())
 	}
-	defer stderr.Close()
+	defer func() { _ = stderr.Close() }() // only a descriptor
 	if err := box.begin(s, opts, theirs, stdout, stderr); err != nil {
 		return nil, errors.Join(err, box.socket.Close(), box.Stdout.Close(), box.Stderr.Close())
 	}
@@ -78,7 +78,7 @@ func (s *Spawner) Spawn(opts Options) (*Sandbox, error) {
 
 func connOf(fd int) (*net.UnixConn, error) {
 	file := os.NewFile(uintptr(fd), "socket")
-	defer file.Close() // the connection has a copy
+	defer func() { _ = file.Close() }() // the connection has a copy
 	conn, err := net.FileConn(file)
 	if err != nil {
 		return nil, fmt.Errorf("use a sandbox's socket: %w", err)
@@ -97,7 +97,7 @@ func (b *Sandbox) begin(s *Spawner, opts Options, socket, stdout, stderr *os.Fil
 	if err != nil {
 		return err
 	}
-	defer null.Close()
+	defer func() { _ = null.Close() }() // only a descriptor
 	pidfd := -1
 	attr := &syscall.SysProcAttr{Cloneflags: namespaces, Setsid: true, PidFD: &pidfd}
 	if !opts.HostNetwork {

@@ -59,7 +59,7 @@ func showHierarchy(controllers []string, attributes int) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fs)
+	defer func() { _ = unix.Close(fs) }() // only a descriptor
 	for _, controller := range controllers {
 		if err := unix.FsconfigSetFlag(fs, controller); err != nil {
 			return err

@@ -66,7 +66,7 @@ func attachInside(mount int, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(at)
+	defer func() { _ = unix.Close(at) }() // only a descriptor
 	return errors.Join(
 		unix.MoveMount(mount, "", at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH),
 		unix.Close(mount))
@@ -94,7 +94,7 @@ func mask() error {
 	if err != nil {
 		return step("hide directories", err)
 	}
-	defer unix.Close(empty)
+	defer func() { _ = unix.Close(empty) }() // only a descriptor
 	for _, dir := range maskedDirs {
 		if err := cover(empty, "", dir, 0); err != nil {
 			return step("hide "+dir, err)
@@ -131,7 +131,7 @@ func cover(dir int, name, over string, attributes uint64) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(tree)
+	defer func() { _ = unix.Close(tree) }() // only a descriptor
 	if attributes != 0 {
 		if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: attributes}); err != nil {
 			return err

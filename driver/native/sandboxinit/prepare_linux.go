@@ -59,7 +59,7 @@ func detach(kind string, attributes int, options ...string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	defer unix.Close(fs)
+	defer func() { _ = unix.Close(fs) }() // only a descriptor
 	for i := 0; i+1 < len(options); i += 2 {
 		if err := unix.FsconfigSetString(fs, options[i], options[i+1]); err != nil {
 			return -1, err
