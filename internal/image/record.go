@@ -31,7 +31,7 @@ type record struct {
 
 	lastUse  atomic.Int64 // Unix nanoseconds
 	savedUse atomic.Int64 // the last one that became the file's mtime
-	parsed  atomic.Pointer[v1.ConfigFile]
+	parsed   atomic.Pointer[v1.ConfigFile]
 }
 
 // layerRef is a layer of an image, and the blob that it is unpacked from.

@@ -324,6 +324,36 @@ func TestUploadsAreBounded(t *testing.T) {
 	}
 }
 
+// A client that stops in the middle of a part does not hold the upload.
+func TestStalledPart(t *testing.T) {
+	_, host := serve(t, Options{UploadTimeout: 200 * time.Millisecond})
+	at := "http://" + host + do(t, http.MethodPost, "http://"+host+"/v2/a/blobs/uploads/", "").header.Get("Location")
+	body, writer := io.Pipe()
+	defer writer.Close()
+	go func() { _, _ = writer.Write([]byte("part")) }()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, at, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	response, err := http.DefaultClient.Do(request)
+	if err == nil {
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusBadRequest {
+			t.Errorf("got %s", response.Status)
+		}
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	for end := time.Now().Add(5 * time.Second); do(t, http.MethodGet, at, "").code != 404; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the upload does not end")
+		}
+		time.Sleep(300 * time.Millisecond) // asking is a sign of life
+	}
+}
+
 func TestManifestErrors(t *testing.T) {
 	_, host := serve(t, Options{})
 	base := "http://" + host + "/v2/"
