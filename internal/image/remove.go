@@ -135,7 +135,15 @@ func (s *Store) discard(victims []*record) (freed int64, err error) {
 		}
 	}
 	if err := errors.Join(err, syncDir(s.path(imagesDir, algorithm)), s.step("image removed")); err != nil {
-		return 0, err // what they have is still referred to on disk
+		// What they have is still referred to on disk, so they stay.
+		s.mu.Lock()
+		for _, r := range victims {
+			if gone[r.Target] {
+				s.images[r.Target] = r
+			}
+		}
+		s.mu.Unlock()
+		return 0, err
 	}
 	var paths []string
 	for _, r := range victims {
