@@ -27,6 +27,7 @@ type record struct {
 	Config   v1.Hash    `json:"config,omitzero"`
 	Layers   []layerRef `json:"layers,omitempty"` // the base first
 	Blobs    []blobRef  `json:"blobs"`            // all that the target reaches, itself included
+	Subject  v1.Hash    `json:"subject,omitzero"` // see Manifest.Subject
 	Stored   time.Time  `json:"stored"`
 
 	lastUse  atomic.Int64 // Unix nanoseconds

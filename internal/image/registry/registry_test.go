@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +21,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/tinefn/tine/internal/image"
@@ -170,6 +174,23 @@ func TestPushOfAnIndex(t *testing.T) {
 	}
 	if _, err := store.Acquire(host + "/foreign:1"); err == nil {
 		t.Error("an image for others can be acquired")
+	}
+}
+
+// Who pushes learns at once that an image cannot run.
+func TestPushOfWhatCannotBeUnpacked(t *testing.T) {
+	store, host := serve(t, Options{})
+	made, err := mutate.AppendLayers(randomImage(t), static.NewLayer([]byte("no archive, but long enough to be taken for one"), types.DockerUncompressedLayer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = remote.Write(parse(t, host+"/a:1"), made)
+	refused, ok := errors.AsType[*transport.Error](err)
+	if !ok || refused.StatusCode != 400 || refused.Errors[0].Code != codeManifestInvalid {
+		t.Errorf("got %v", err)
+	}
+	if images := store.List(); len(images) != 0 {
+		t.Errorf("images: %v", images)
 	}
 }
 
@@ -398,7 +419,7 @@ func TestManifestErrors(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"a/manifests/1": codeManifestUnknown, "a/tags/list": codeNameUnknown, "a/blobs/" + absent: codeBlobUnknown, "a/blobs/x": codeDigestInvalid,
-		"a/referrers/" + absent: codeUnknown, "nothing": codeUnknown,
+		"a/referrers/x": codeDigestInvalid, "nothing": codeUnknown,
 	} {
 		if got := do(t, http.MethodGet, base+path, ""); got.error != want {
 			t.Errorf("%s: %+v", path, got)
@@ -437,6 +458,48 @@ func TestManifestWithAWrongSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	lease.Release()
+}
+
+func TestReferrers(t *testing.T) {
+	_, host := serve(t, Options{})
+	made := randomImage(t)
+	ref := parse(t, host+"/a:1")
+	if err := remote.Write(ref, made); err != nil {
+		t.Fatal(err)
+	}
+	digest, err := made.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, _ := made.Size()
+	subject := v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: digest, Size: size}
+	for i, kind := range []types.MediaType{"application/x-signature", "application/x-sbom"} {
+		about := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), kind)
+		about = mutate.Annotations(about, map[string]string{"about": "it"}).(v1.Image)
+		about = mutate.Subject(about, subject).(v1.Image) // last: others forget it
+		if err := remote.Write(parse(t, fmt.Sprintf("%s/a:about-%d", host, i)), about); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func(query string) v1.IndexManifest {
+		t.Helper()
+		got := do(t, http.MethodGet, "http://"+host+"/v2/"+query, "")
+		var index v1.IndexManifest
+		if err := json.Unmarshal([]byte(got.body), &index); err != nil || got.code != 200 || got.header.Get("Content-Type") != string(types.OCIImageIndex) {
+			t.Fatalf("%s: %+v %v", query, got, err)
+		}
+		return index
+	}
+	if got := list("a/referrers/" + digest.String()); len(got.Manifests) != 2 || got.Manifests[0].Annotations["about"] != "it" {
+		t.Errorf("got %+v", got)
+	}
+	got := list("a/referrers/" + digest.String() + "?artifactType=application/x-sbom")
+	if len(got.Manifests) != 1 || got.Manifests[0].ArtifactType != "application/x-sbom" {
+		t.Errorf("filtered: %+v", got)
+	}
+	if got := list("b/referrers/" + digest.String()); len(got.Manifests) != 0 {
+		t.Errorf("in another repository: %+v", got)
+	}
 }
 
 func TestPages(t *testing.T) {
