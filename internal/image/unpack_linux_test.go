@@ -357,6 +357,32 @@ func TestOverlayOfUnpackedLayers(t *testing.T) {
 	}
 }
 
+func TestOverlayOfALease(t *testing.T) {
+	registry := newRegistry(t)
+	s := newStore(t, Options{})
+	ref := registry.push(t, imageOf(
+		t, layerOf(t, pack(t, regular("a", "1"), regular("gone", "1"))),
+		layerOf(t, pack(t, regular("a", "2"), regular(".wh.gone", ""))), layerOf(t, pack(t, regular("a", "3"))),
+	), "fn/a:1")
+	mustPull(t, s, ref)
+	lease, err := s.Acquire(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Release()
+	at := t.TempDir()
+	if err := unix.Mount("overlay", at, "overlay", unix.MS_RDONLY, "lowerdir="+strings.Join(lease.Layers, ":")); err != nil {
+		t.Skipf("overlayfs cannot be mounted here: %v", err)
+	}
+	defer unix.Unmount(at, 0)
+	if content, err := os.ReadFile(filepath.Join(at, "a")); string(content) != "3" {
+		t.Errorf("got %q %v", content, err)
+	}
+	if entries, err := os.ReadDir(at); err != nil || len(entries) != 1 {
+		t.Errorf("root: %v %v", entries, err)
+	}
+}
+
 // Nothing that an archive says may reach out of the root, or make the
 // unpacker panic; what was unpacked can be hashed.
 func FuzzUnpack(f *testing.F) {
