@@ -27,6 +27,11 @@ type Collected struct {
 // take more. Before that it removes what no image refers to and is older than
 // Options.OrphanAge.
 func (s *Store) Collect(ctx context.Context, maxBytes int64, keep ...string) (Collected, error) {
+	done, err := s.collect(ctx, maxBytes, keep)
+	return done, errors.Join(err, s.emptyTrash())
+}
+
+func (s *Store) collect(ctx context.Context, maxBytes int64, keep []string) (Collected, error) {
 	s.change.Lock()
 	defer s.change.Unlock()
 	var done Collected

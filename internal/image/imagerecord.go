@@ -63,7 +63,7 @@ func (s *Store) checkSize(parts []blobRef) error {
 // An index of which parts may be missing is sparse: engines save the images that
 // they have under the index that they pulled.
 func (s *Store) register(ctx context.Context, target *Manifest, names []string, sparse bool) (*record, error) {
-	r := &record{Target: target.Digest, Stored: time.Now()}
+	r := &record{Target: target.Digest, Subject: target.Subject(), Stored: time.Now()}
 	reached, err := s.reach(target, 0, sparse)
 	if err != nil {
 		return nil, err

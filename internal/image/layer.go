@@ -71,7 +71,8 @@ func (s *Store) readLayer(diffID v1.Hash) (layerRecord, error) {
 }
 
 // ensureLayer unpacks a layer from its blob unless it is there. The caller has
-// pinned both.
+// pinned both. A layer that is there is taken by its diffID alone, so whoever
+// knows a diffID, which is in the image's config only, can build on that layer.
 func (s *Store) ensureLayer(ctx context.Context, digest, diffID v1.Hash) error {
 	unlock, err := s.work.acquire(ctx, "layer "+diffID.Hex)
 	if err != nil {

@@ -63,6 +63,9 @@ func ParseManifest(content []byte, mediaType string) (*Manifest, error) {
 	} else if m.Image, err = v1.ParseManifest(bytes.NewReader(content)); err == nil {
 		err = checkDescriptors(append([]v1.Descriptor{m.Image.Config}, m.Image.Layers...))
 	}
+	if err == nil && m.Subject() != (v1.Hash{}) {
+		err = checkDigest(m.Subject())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: manifest %s: %w", ErrInvalid, m.Digest, err)
 	}

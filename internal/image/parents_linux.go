@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	openParents  = 16 // directories that are kept open: archives go directory by directory
-	mostSymlinks = 40 // of one path, as the kernel's own limit
+	openParents  = 16     // directories that are kept open: archives go directory by directory
+	mostSymlinks = 40     // of one path, as the kernel's own limit
+	mostKnown    = 10_000 // directories that need not be looked up again
 	// implicitMode is that of directories that an archive has files in, but
 	// does not list.
 	implicitMode = 0o755
@@ -26,7 +27,8 @@ const (
 type parents struct {
 	root   *os.Root
 	limits Limits
-	known  map[string]bool // paths that are directories, with none but directories above
+	known  map[string]bool // some paths that are directories, with none but directories above
+	files  int             // that the layer has, with directories that it does not list
 	opened []*parent       // the last used first
 	forget func(name string)
 }
@@ -120,6 +122,9 @@ func (p *parents) walk(name string, create, follow bool) (string, error) {
 				return "", err
 			}
 		}
+		if len(p.known) >= mostKnown {
+			p.known = map[string]bool{".": true}
+		}
 		p.known[next] = true
 		at = next
 	}
@@ -131,6 +136,9 @@ func (p *parents) walk(name string, create, follow bool) (string, error) {
 func (p *parents) make(name string, inTheWay fs.FileInfo) error {
 	if depth := strings.Count(name, "/") + 1; depth > p.limits.PathDepth || len(name) > p.limits.PathLength {
 		return fmt.Errorf("%w: a path has %d bytes in %d directories, more than %d in %d", ErrLimit, len(name), depth, p.limits.PathLength, p.limits.PathDepth)
+	}
+	if err := p.count(); err != nil {
+		return err
 	}
 	if inTheWay != nil {
 		if err := p.root.Remove(name); err != nil {
@@ -151,6 +159,14 @@ func (p *parents) make(name string, inTheWay fs.FileInfo) error {
 		return err
 	}
 	return setOpaque(made.dir)
+}
+
+// count counts a file of the layer.
+func (p *parents) count() error {
+	if p.files++; p.files > p.limits.LayerFiles {
+		return fmt.Errorf("%w: the layer has more than %d files", ErrLimit, p.limits.LayerFiles)
+	}
+	return nil
 }
 
 // open returns a directory by its path without symbolic links.

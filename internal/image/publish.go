@@ -16,26 +16,26 @@ import (
 // reference, a tag or a digest. All that it refers to must be there. The image
 // for this host is unpacked before the call returns, so that it starts without a
 // pull.
-func (s *Store) PutManifest(ctx context.Context, repository, reference, mediaType string, content []byte) (v1.Hash, error) {
+func (s *Store) PutManifest(ctx context.Context, repository, reference, mediaType string, content []byte) (*Manifest, error) {
 	if limit := s.opts.Limits.ManifestBytes; int64(len(content)) > limit {
-		return v1.Hash{}, fmt.Errorf("%w: the manifest has more than %d bytes", ErrLimit, limit)
+		return nil, fmt.Errorf("%w: the manifest has more than %d bytes", ErrLimit, limit)
 	}
 	m, err := ParseManifest(content, mediaType)
 	if err != nil {
-		return v1.Hash{}, err
+		return nil, err
 	}
 	name, err := nameIn(repository, reference)
 	if err != nil {
-		return v1.Hash{}, err
+		return nil, err
 	}
 	byDigest := withDigest(name, m.Digest)
 	if !isTagged(name) && name != byDigest {
-		return v1.Hash{}, fmt.Errorf("%w: the manifest has the digest %s, not that of the request, %s", ErrDigest, m.Digest, reference)
+		return nil, fmt.Errorf("%w: the manifest has the digest %s, not that of the request, %s", ErrDigest, m.Digest, reference)
 	}
 	if _, err := s.register(ctx, m, []string{name, byDigest}, false); err != nil {
-		return v1.Hash{}, err
+		return nil, err
 	}
-	return m.Digest, nil
+	return m, nil
 }
 
 // nameIn is a tag's or digest's normalized name in a repository.

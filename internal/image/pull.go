@@ -44,7 +44,8 @@ type Progress struct {
 
 // Pull gets an image from its registry, or finds out that the store has what
 // the name means there now. Callers who pull one image with the same
-// credentials at one time share the pull; it ends when all of them left.
+// credentials at one time share the pull; it ends when all of them left. It has
+// no deadline but those of its callers' contexts.
 func (s *Store) Pull(ctx context.Context, ref string, opts PullOptions) (Image, error) {
 	normalized, err := Normalize(ref)
 	if err != nil {

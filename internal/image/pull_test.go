@@ -368,3 +368,42 @@ func TestPullsAsDifferentUsersAreNotOne(t *testing.T) {
 		keys[key] = true
 	}
 }
+
+func TestPlatforms(t *testing.T) {
+	platform := func(text string) v1.Platform {
+		p, err := v1.ParsePlatform(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *p
+	}
+	tests := []struct {
+		want string
+		have []string
+		best int // -1: none
+	}{
+		{"linux/amd64", []string{"linux/arm64", "linux/amd64"}, 1},
+		{"linux/amd64", []string{"linux/amd64/v3", "linux/amd64"}, 1},
+		{"linux/amd64", []string{"linux/amd64/v3"}, -1},
+		{"linux/amd64", []string{"windows/amd64"}, -1},
+		{"linux/arm64", []string{"linux/arm/v7", "linux/arm64/v8"}, 1},
+		{"linux/arm", []string{"linux/arm/v6", "linux/arm/v7", "linux/arm/v5"}, 1},
+		{"linux/arm/v6", []string{"linux/arm/v7", "linux/arm/v5"}, 1},
+		{"linux/amd64", []string{"unknown/unknown"}, -1},
+		{"linux/amd64", nil, -1},
+	}
+	for _, tt := range tests {
+		index := &v1.IndexManifest{}
+		for _, text := range tt.have {
+			p := platform(text)
+			index.Manifests = append(index.Manifests, v1.Descriptor{MediaType: types.OCIManifestSchema1, Platform: &p})
+		}
+		got, _ := choose(index, platform(tt.want))
+		if tt.best < 0 && got != nil || tt.best >= 0 && got != &index.Manifests[tt.best] {
+			t.Errorf("%s of %v: %+v", tt.want, tt.have, got)
+		}
+	}
+	if got, _ := choose(&v1.IndexManifest{Manifests: []v1.Descriptor{{MediaType: types.OCIManifestSchema1}}}, platform("linux/amd64")); got == nil {
+		t.Error("the only one, of a builder that did not say")
+	}
+}

@@ -27,6 +27,7 @@ type record struct {
 	Config   v1.Hash    `json:"config,omitzero"`
 	Layers   []layerRef `json:"layers,omitempty"` // the base first
 	Blobs    []blobRef  `json:"blobs"`            // all that the target reaches, itself included
+	Subject  v1.Hash    `json:"subject,omitzero"` // see Manifest.Subject
 	Stored   time.Time  `json:"stored"`
 
 	lastUse  atomic.Int64 // Unix nanoseconds
@@ -160,8 +161,11 @@ func (s *Store) load() error {
 		return err
 	}
 	if err := json.Unmarshal(content, &s.names); err != nil {
-		s.names = map[string]v1.Hash{}
 		s.problems = append(s.problems, s.quarantine(s.path(namesName), err.Error()))
+		s.names = nil
+	}
+	if s.names == nil {
+		s.names = map[string]v1.Hash{}
 	}
 	for name, target := range s.names {
 		if s.images[target] == nil {
@@ -185,6 +189,9 @@ func readRecord(path string) (*record, error) {
 	if err := json.Unmarshal(content, r); err != nil {
 		return nil, err
 	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
 	if r.Target.Hex != strings.TrimSuffix(filepath.Base(path), ".json") {
 		return nil, fmt.Errorf("it describes image %s", r.Target)
 	}
@@ -192,15 +199,40 @@ func readRecord(path string) (*record, error) {
 	return r, nil
 }
 
+// check refuses a record that is JSON but not whole: its digests become paths.
+func (r *record) check() error {
+	digests := []v1.Hash{r.Target}
+	for _, b := range r.Blobs {
+		digests = append(digests, b.Digest)
+	}
+	for _, layer := range r.Layers {
+		digests = append(digests, layer.DiffID, layer.Blob)
+	}
+	if r.runs() {
+		digests = append(digests, r.Manifest, r.Config)
+	}
+	for _, digest := range digests {
+		if err := checkDigest(digest); err != nil {
+			return err
+		}
+	}
+	if _, ok := r.blob(r.Target); !ok {
+		return fmt.Errorf("it lists no blob %s", r.Target)
+	}
+	return nil
+}
+
 // missing tells what an image refers to that is not there.
 func (s *Store) missing(r *record) []Problem {
 	var problems []Problem
 	repair := "pull or push image " + r.Target.String() + " again"
 	for _, b := range r.Blobs {
-		if info, err := os.Stat(s.blobPath(b.Digest)); err != nil {
+		// One of another size is read, and leaves if it is damaged.
+		switch there, err := s.hasBlobOf(b.Digest, b.Size); {
+		case err != nil:
 			problems = append(problems, Problem{"blob " + b.Digest.String(), err.Error(), repair})
-		} else if info.Size() != b.Size {
-			problems = append(problems, s.quarantine(s.blobPath(b.Digest), fmt.Sprintf("it has %d bytes instead of %d: %s", info.Size(), b.Size, repair)))
+		case !there:
+			problems = append(problems, Problem{"blob " + b.Digest.String(), "it is not there, or was damaged and is in " + quarantineDir, repair})
 		}
 	}
 	for _, layer := range r.Layers {

@@ -50,6 +50,10 @@ func (s *Store) Untag(name string) error {
 // all of its names in that repository; an identifier all names. An image that
 // is leased loses its names at once and leaves the disk with its last lease.
 func (s *Store) Remove(ref string) error {
+	return errors.Join(s.remove(ref), s.emptyTrash())
+}
+
+func (s *Store) remove(ref string) error {
 	s.change.Lock()
 	defer s.change.Unlock()
 	s.mu.Lock()
@@ -93,6 +97,10 @@ func (s *Store) Remove(ref string) error {
 
 // drop removes an image that was removed while it was leased.
 func (s *Store) drop(target v1.Hash) error {
+	return errors.Join(s.dropDoomed(target), s.emptyTrash())
+}
+
+func (s *Store) dropDoomed(target v1.Hash) error {
 	s.change.Lock()
 	defer s.change.Unlock()
 	s.mu.Lock()
@@ -135,7 +143,15 @@ func (s *Store) discard(victims []*record) (freed int64, err error) {
 		}
 	}
 	if err := errors.Join(err, syncDir(s.path(imagesDir, algorithm)), s.step("image removed")); err != nil {
-		return 0, err // what they have is still referred to on disk
+		// What they have is still referred to on disk, so they stay.
+		s.mu.Lock()
+		for _, r := range victims {
+			if gone[r.Target] {
+				s.images[r.Target] = r
+			}
+		}
+		s.mu.Unlock()
+		return 0, err
 	}
 	var paths []string
 	for _, r := range victims {
@@ -151,16 +167,18 @@ func (s *Store) discard(victims []*record) (freed int64, err error) {
 	}
 	freed, err = s.removeUnused(paths, func(v1.Hash, string) bool { return true })
 	if namesErr != nil {
+		err = errors.Join(err, s.emptyTrash())
 		namesErr = s.setNames(forget)
 	}
 	return freed, errors.Join(err, namesErr)
 }
 
 // removeUnused removes those of some blobs and layers that no image refers to,
-// nobody works with, and also may agrees to. The caller holds change.
+// nobody works with, and also may agrees to. The caller holds change, and calls
+// emptyTrash when it does not any more.
 func (s *Store) removeUnused(paths []string, also func(digest v1.Hash, path string) bool) (freed int64, err error) {
-	var removed []string
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	used := map[v1.Hash]bool{}
 	for _, r := range s.images {
 		for _, b := range r.Blobs {
@@ -183,16 +201,26 @@ func (s *Store) removeUnused(paths []string, also func(digest v1.Hash, path stri
 		switch renameErr := os.Rename(path, aside); {
 		case renameErr == nil:
 			freed += bytes
-			removed = append(removed, aside)
+			s.trash = append(s.trash, aside)
 		case !errors.Is(renameErr, os.ErrNotExist):
 			err = errors.Join(err, renameErr)
 		}
 	}
+	return freed, err
+}
+
+// emptyTrash removes what was moved away. A layer with many files takes
+// seconds, so nobody waits for it who changes something else.
+func (s *Store) emptyTrash() error {
+	s.mu.Lock()
+	trash := s.trash
+	s.trash = nil
 	s.mu.Unlock()
-	for _, path := range removed {
+	var err error
+	for _, path := range trash {
 		err = errors.Join(err, os.RemoveAll(path))
 	}
-	return freed, err
+	return err
 }
 
 // bytesOf is what a blob or an unpacked layer takes on disk.

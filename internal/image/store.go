@@ -55,6 +55,7 @@ type Store struct {
 	leases  map[v1.Hash]int       // by target
 	doomed  map[v1.Hash]bool      // removed while leased: they go with their last lease
 	pins    map[v1.Hash]int       // blobs and layers that work in progress needs
+	trash   []string              // paths below removed/
 	removed int                   // makes names below removed/
 	recent  map[v1.Hash]time.Time // blobs that a push announced or brought, without its manifest
 	flights map[string]*flight    // pulls, by what is pulled and as whom

@@ -27,7 +27,7 @@ type treeHasher struct {
 	ctx   context.Context
 	sum   hash.Hash
 	usage treeUsage
-	seen  map[uint64]string // inode with several names -> its first path
+	seen  map[uint64]int64 // inode with several names -> number of its first one
 }
 
 // hashTree returns a digest of all that a container would see of a directory:
@@ -40,7 +40,7 @@ func hashTree(ctx context.Context, dir string) (v1.Hash, treeUsage, error) {
 		return v1.Hash{}, treeUsage{}, err
 	}
 	defer root.Close()
-	t := &treeHasher{ctx: ctx, sum: sha256.New(), seen: map[uint64]string{}}
+	t := &treeHasher{ctx: ctx, sum: sha256.New(), seen: map[uint64]int64{}}
 	info, err := root.Stat(".")
 	if err != nil {
 		return v1.Hash{}, treeUsage{}, err
@@ -122,10 +122,10 @@ func (t *treeHasher) file(root *os.Root, base, name string, info fs.FileInfo) er
 	if stat, ok := info.Sys().(*unixStat); ok && stat.Nlink > 1 {
 		if first, again := t.seen[stat.Ino]; again {
 			t.usage.files++
-			fmt.Fprintf(t.sum, "%q = %q\n", name, first)
+			fmt.Fprintf(t.sum, "%q = %d\n", name, first)
 			return nil
 		}
-		t.seen[stat.Ino] = name
+		t.seen[stat.Ino] = t.usage.files
 	}
 	if err := t.line(name, info, fmt.Sprint(info.Size())); err != nil {
 		return err

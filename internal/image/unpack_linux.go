@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path"
-	"strings"
 	"syscall"
 	"time"
 
@@ -32,11 +30,15 @@ type unpacker struct {
 	opts    unpackOptions
 	parents parents
 	notes   Notes
-	entries int
 	bytes   int64
 	// times of directories are set at the end: each file in them changes them.
-	times map[string]time.Time
+	times      map[string]time.Time
+	timesBytes int
 }
+
+// mostTimesBytes bounds the memory that paths of a layer's directories take. An
+// image with a hundred thousand directories needs ten million bytes.
+const mostTimesBytes = 128 << 20
 
 // unpack writes an archive into dir, an empty directory that nobody else uses.
 func unpack(ctx context.Context, dir string, archive io.Reader, opts unpackOptions) (_ Notes, err error) {
@@ -57,8 +59,8 @@ func unpack(ctx context.Context, dir string, archive io.Reader, opts unpackOptio
 		if err != nil {
 			return Notes{}, invalidUnlessKnown(ctx, fmt.Errorf("read the layer's archive: %w", err))
 		}
-		if u.entries++; u.entries > opts.limits.LayerFiles {
-			return Notes{}, fmt.Errorf("%w: the layer has more than %d files", ErrLimit, opts.limits.LayerFiles)
+		if err := u.parents.count(); err != nil {
+			return Notes{}, err
 		}
 		if err := u.entry(header, reader); err != nil {
 			return Notes{}, privilege(fmt.Errorf("unpack %q: %w", header.Name, invalidUnlessKnown(ctx, err)))
@@ -157,6 +159,7 @@ func (u *unpacker) directory(at *parent, base, name string, header *tar.Header) 
 		if err != nil {
 			info = nil
 		}
+		u.parents.files-- // the entry was counted
 		if err := u.parents.make(name, info); err != nil {
 			return err
 		}
@@ -170,15 +173,22 @@ func (u *unpacker) directory(at *parent, base, name string, header *tar.Header) 
 
 // setDirectory sets owner, mode and attributes of an open directory.
 func (u *unpacker) setDirectory(fd int, name string, header *tar.Header) error {
+	if _, known := u.times[name]; !known {
+		u.timesBytes += len(name)
+	}
+	if u.timesBytes > mostTimesBytes {
+		return fmt.Errorf("%w: paths of the layer's directories have more than %d bytes", ErrLimit, mostTimesBytes)
+	}
 	u.times[name] = header.ModTime
 	return u.setOpen(fd, header)
 }
 
 func (u *unpacker) file(at *parent, base string, header *tar.Header, content io.Reader) error {
 	// Sparse files have more bytes than the archive has for them.
-	if u.bytes += header.Size; header.Size < 0 || u.bytes > u.opts.limits.LayerBytes {
+	if header.Size < 0 || header.Size > u.opts.limits.LayerBytes-u.bytes {
 		return fmt.Errorf("%w: the layer's files have more than %d bytes", ErrLimit, u.opts.limits.LayerBytes)
 	}
+	u.bytes += header.Size
 	at, err := u.clear(at, base)
 	if err != nil {
 		return err
@@ -297,103 +307,4 @@ func (u *unpacker) opaque(name string) error {
 		return err
 	}
 	return setOpaque(at.dir)
-}
-
-// setOpen sets owner, attributes and mode of an open file or directory. The
-// owner comes first: changing it clears bits of the mode.
-func (u *unpacker) setOpen(fd int, header *tar.Header) error {
-	uid, gid, err := owner(header)
-	if err != nil {
-		return err
-	}
-	if err := unix.Fchown(fd, uid, gid); err != nil {
-		return os.NewSyscallError("fchown", err)
-	}
-	if err := u.setXattrs(fd, header); err != nil {
-		return err
-	}
-	mode := uint32(header.Mode) & 0o7777
-	if setID := mode & (unix.S_ISUID | unix.S_ISGID); setID != 0 && header.Typeflag != tar.TypeDir && !u.opts.keepSetID {
-		mode &^= setID
-		u.notes.SetID++
-	}
-	if err := unix.Fchmod(fd, mode); err != nil {
-		return os.NewSyscallError("fchmod", err)
-	}
-	return nil
-}
-
-// xattrRecord is the prefix of PAX records that are extended attributes.
-// Source: the convention of star and GNU tar that builders follow.
-const xattrRecord = "SCHILY.xattr."
-
-// setXattrs keeps the attributes that belong to users. Others give rights
-// (security.capability), or mean something to the host or to overlayfs.
-func (u *unpacker) setXattrs(fd int, header *tar.Header) error {
-	for key, value := range header.PAXRecords {
-		name, isXattr := strings.CutPrefix(key, xattrRecord)
-		if !isXattr {
-			continue
-		}
-		if !strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "user.overlay.") {
-			u.notes.XattrsCut++
-			continue
-		}
-		err := unix.Fsetxattr(fd, name, []byte(value), 0)
-		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ERANGE) || errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOSPC) {
-			// Attributes have little room of their own: ENOSPC is not the disk's.
-			u.notes.XattrsCut++
-			continue
-		}
-		if err != nil {
-			return os.NewSyscallError("fsetxattr "+name, err)
-		}
-	}
-	return nil
-}
-
-// owner returns the numbers of an entry's owner. Names in archives mean
-// something on the builder's machine only.
-func owner(header *tar.Header) (uid, gid int, err error) {
-	const most = math.MaxUint32 - 1 // the largest one means: do not change
-	if header.Uid < 0 || header.Gid < 0 || int64(header.Uid) > most || int64(header.Gid) > most {
-		return 0, 0, fmt.Errorf("%w: owner %d:%d", ErrInvalid, header.Uid, header.Gid)
-	}
-	return header.Uid, header.Gid, nil
-}
-
-func (u *unpacker) setTimes() error {
-	for name, modified := range u.times {
-		// What was below a directory that was replaced is not there any more.
-		if real, err := u.parents.walk(name, false, false); err != nil || real != name {
-			continue
-		}
-		at, err := u.parents.open(name)
-		if err != nil {
-			return err
-		}
-		if err := setTime(int(at.dir.Fd()), ".", modified); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func setTime(fd int, base string, modified time.Time) error {
-	stamp, err := unix.TimeToTimespec(modified)
-	if err != nil {
-		return fmt.Errorf("%w: time %v: %w", ErrInvalid, modified, err)
-	}
-	err = unix.UtimesNanoAt(fd, base, []unix.Timespec{stamp, stamp}, unix.AT_SYMLINK_NOFOLLOW)
-	return os.NewSyscallError("utimensat", err)
-}
-
-// syncFilesystem makes everything last that was written to a directory's
-// file system.
-func syncFilesystem(dir string) error {
-	file, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(unix.Syncfs(int(file.Fd())), file.Close())
 }

@@ -4,7 +4,9 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -250,11 +252,12 @@ func TestUnpackLimits(t *testing.T) {
 		limits  Limits
 		entries []entry
 	}{
-		"bytes":  {Limits{LayerBytes: 10}, []entry{regular("a", "123456"), regular("b", "123456")}},
-		"files":  {Limits{LayerFiles: 2}, []entry{regular("a", ""), regular("b", ""), regular("c", "")}},
-		"path":   {Limits{PathLength: 5}, []entry{regular("abcdef", "")}},
-		"depth":  {Limits{PathDepth: 2}, []entry{regular("a/b/c/d", "")}},
-		"target": {Limits{PathLength: 5}, []entry{symlink("a", "abcdef")}},
+		"bytes":                           {Limits{LayerBytes: 10}, []entry{regular("a", "123456"), regular("b", "123456")}},
+		"files":                           {Limits{LayerFiles: 2}, []entry{regular("a", ""), regular("b", ""), regular("c", "")}},
+		"directories that are not listed": {Limits{LayerFiles: 5}, []entry{regular("a/b/c/d/e/f", "")}},
+		"path":                            {Limits{PathLength: 5}, []entry{regular("abcdef", "")}},
+		"depth":                           {Limits{PathDepth: 2}, []entry{regular("a/b/c/d", "")}},
+		"target":                          {Limits{PathLength: 5}, []entry{symlink("a", "abcdef")}},
 		"grown by symlinks": {Limits{PathLength: 20}, []entry{
 			directory("0123456789/012345678"), symlink("l", "0123456789/012345678"), directory("l/more"),
 		}},
@@ -265,6 +268,66 @@ func TestUnpackLimits(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// A sparse file has few bytes in the archive and many on disk; two of them
+// together are more than a number can say.
+func TestUnpackOfSparseFiles(t *testing.T) {
+	needRoot(t)
+	sparse := func(name string, size int64) []byte {
+		// GNU's format 1.0: the body begins with the map, here of no data.
+		var archive bytes.Buffer
+		w := tar.NewWriter(&archive)
+		body := "0\n" + strings.Repeat("\x00", 510)
+		records := map[string]string{"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": name, "GNU.sparse.realsize": fmt.Sprint(size)}
+		var pax strings.Builder
+		for key, value := range records {
+			record := " " + key + "=" + value + "\n"
+			length := len(record) + 2
+			if length > 99 {
+				t.Fatal("too long")
+			}
+			pax.WriteString(fmt.Sprint(length) + record)
+		}
+		// The writer refuses such records of its own, so it is made by hand.
+		for _, e := range []entry{{tar.Header{Typeflag: tar.TypeReg, Name: "x"}, pax.String()}, {tar.Header{Typeflag: tar.TypeReg, Name: "GNUSparseFile.0/" + name}, body}} {
+			e.Size = int64(len(e.body))
+			if err := w.WriteHeader(&e.Header); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write([]byte(e.body)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		content := archive.Bytes()
+		content[156] = 'x' // the first is a PAX header
+		copy(content[148:], "        ")
+		sum := 0
+		for _, b := range content[:512] {
+			sum += int(b)
+		}
+		copy(content[148:], fmt.Sprintf("%06o\x00 ", sum))
+		return content
+	}
+	end := make([]byte, 1024)
+	run := func(archive []byte) (string, error) {
+		dir := t.TempDir()
+		_, err := unpack(t.Context(), dir, bytes.NewReader(archive), unpackOptions{limits: Limits{LayerBytes: 1 << 20}.withDefaults()})
+		return dir, err
+	}
+	dir, err := run(append(sparse("small", 5000), end...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "small")); err != nil || info.Size() != 5000 {
+		t.Errorf("got %v %v", info, err)
+	}
+	if _, err := run(append(append(sparse("a", 1<<19), sparse("b", math.MaxInt64)...), end...)); !errors.Is(err, ErrLimit) {
+		t.Errorf("two: %v", err)
 	}
 }
 
@@ -290,6 +353,32 @@ func TestOverlayOfUnpackedLayers(t *testing.T) {
 	}
 	entries, err := os.ReadDir(at)
 	if err != nil || len(entries) != 3 {
+		t.Errorf("root: %v %v", entries, err)
+	}
+}
+
+func TestOverlayOfALease(t *testing.T) {
+	registry := newRegistry(t)
+	s := newStore(t, Options{})
+	ref := registry.push(t, imageOf(
+		t, layerOf(t, pack(t, regular("a", "1"), regular("gone", "1"))),
+		layerOf(t, pack(t, regular("a", "2"), regular(".wh.gone", ""))), layerOf(t, pack(t, regular("a", "3"))),
+	), "fn/a:1")
+	mustPull(t, s, ref)
+	lease, err := s.Acquire(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Release()
+	at := t.TempDir()
+	if err := unix.Mount("overlay", at, "overlay", unix.MS_RDONLY, "lowerdir="+strings.Join(lease.Layers, ":")); err != nil {
+		t.Skipf("overlayfs cannot be mounted here: %v", err)
+	}
+	defer unix.Unmount(at, 0)
+	if content, err := os.ReadFile(filepath.Join(at, "a")); string(content) != "3" {
+		t.Errorf("got %q %v", content, err)
+	}
+	if entries, err := os.ReadDir(at); err != nil || len(entries) != 1 {
 		t.Errorf("root: %v %v", entries, err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/tinefn/tine/internal/image"
 )
 
@@ -52,7 +54,7 @@ func (g *Registry) putManifest(w http.ResponseWriter, r *http.Request, to route)
 		return clientGone(err)
 	}
 	mediaType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	digest, err := g.store.PutManifest(r.Context(), g.name(to.repository), to.reference, strings.TrimSpace(mediaType), content)
+	m, err := g.store.PutManifest(r.Context(), g.name(to.repository), to.reference, strings.TrimSpace(mediaType), content)
 	if errors.Is(err, image.ErrNotFound) {
 		return refuse(http.StatusBadRequest, codeManifestBlobUnknown, "%v: push it first", err)
 	}
@@ -60,10 +62,13 @@ func (g *Registry) putManifest(w http.ResponseWriter, r *http.Request, to route)
 		return err
 	}
 	header := w.Header()
-	header.Set("Location", "/v2/"+to.repository+"/manifests/"+digest.String())
-	header.Set("Docker-Content-Digest", digest.String())
+	header.Set("Location", "/v2/"+to.repository+"/manifests/"+m.Digest.String())
+	header.Set("Docker-Content-Digest", m.Digest.String())
+	if subject := m.Subject(); subject != (v1.Hash{}) {
+		header.Set("Oci-Subject", subject.String()) // it will be listed as a referrer
+	}
 	w.WriteHeader(http.StatusCreated)
-	g.log.Info("image was pushed", "name", g.name(to.repository), "reference", to.reference, "digest", digest.String())
+	g.log.Info("image was pushed", "name", g.name(to.repository), "reference", to.reference, "digest", m.Digest.String())
 	return nil
 }
 

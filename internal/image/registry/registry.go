@@ -5,8 +5,8 @@
 // (opencontainers/distribution-spec, spec.md), which Docker's Registry HTTP API
 // V2 became. Of what the spec leaves to registries: blobs are the same in all
 // repositories, so a mount from any other one succeeds if the store has the blob;
-// blobs are not deleted, they go with their images; the list of referrers is not
-// kept, which clients are told with 404 and make up for with a tag.
+// blobs are not deleted, they go with their images; an image for this host is
+// refused if it cannot be unpacked.
 //
 // A pushed image is unpacked when its manifest arrives, before the push
 // succeeds, so that it starts without a pull.
@@ -174,8 +174,10 @@ func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 		return g.serveUpload(w, r, to)
 	case "tags":
 		return g.tags(w, r, to)
+	case "referrers":
+		return g.referrers(w, r, to)
 	}
-	return errNoRoute // referrers
+	return errNoRoute
 }
 
 // name is a repository's name in the store.

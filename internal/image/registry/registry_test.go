@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +21,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/tinefn/tine/internal/image"
@@ -170,6 +174,23 @@ func TestPushOfAnIndex(t *testing.T) {
 	}
 	if _, err := store.Acquire(host + "/foreign:1"); err == nil {
 		t.Error("an image for others can be acquired")
+	}
+}
+
+// Who pushes learns at once that an image cannot run.
+func TestPushOfWhatCannotBeUnpacked(t *testing.T) {
+	store, host := serve(t, Options{})
+	made, err := mutate.AppendLayers(randomImage(t), static.NewLayer([]byte("no archive, but long enough to be taken for one"), types.DockerUncompressedLayer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = remote.Write(parse(t, host+"/a:1"), made)
+	refused, ok := errors.AsType[*transport.Error](err)
+	if !ok || refused.StatusCode != 400 || refused.Errors[0].Code != codeManifestInvalid {
+		t.Errorf("got %v", err)
+	}
+	if images := store.List(); len(images) != 0 {
+		t.Errorf("images: %v", images)
 	}
 }
 
@@ -324,6 +345,36 @@ func TestUploadsAreBounded(t *testing.T) {
 	}
 }
 
+// A client that stops in the middle of a part does not hold the upload.
+func TestStalledPart(t *testing.T) {
+	_, host := serve(t, Options{UploadTimeout: 200 * time.Millisecond})
+	at := "http://" + host + do(t, http.MethodPost, "http://"+host+"/v2/a/blobs/uploads/", "").header.Get("Location")
+	body, writer := io.Pipe()
+	defer writer.Close()
+	go func() { _, _ = writer.Write([]byte("part")) }()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, at, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	response, err := http.DefaultClient.Do(request)
+	if err == nil {
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusBadRequest {
+			t.Errorf("got %s", response.Status)
+		}
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	for end := time.Now().Add(5 * time.Second); do(t, http.MethodGet, at, "").code != 404; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the upload does not end")
+		}
+		time.Sleep(300 * time.Millisecond) // asking is a sign of life
+	}
+}
+
 func TestManifestErrors(t *testing.T) {
 	_, host := serve(t, Options{})
 	base := "http://" + host + "/v2/"
@@ -368,7 +419,7 @@ func TestManifestErrors(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"a/manifests/1": codeManifestUnknown, "a/tags/list": codeNameUnknown, "a/blobs/" + absent: codeBlobUnknown, "a/blobs/x": codeDigestInvalid,
-		"a/referrers/" + absent: codeUnknown, "nothing": codeUnknown,
+		"a/referrers/x": codeDigestInvalid, "nothing": codeUnknown,
 	} {
 		if got := do(t, http.MethodGet, base+path, ""); got.error != want {
 			t.Errorf("%s: %+v", path, got)
@@ -407,6 +458,48 @@ func TestManifestWithAWrongSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	lease.Release()
+}
+
+func TestReferrers(t *testing.T) {
+	_, host := serve(t, Options{})
+	made := randomImage(t)
+	ref := parse(t, host+"/a:1")
+	if err := remote.Write(ref, made); err != nil {
+		t.Fatal(err)
+	}
+	digest, err := made.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, _ := made.Size()
+	subject := v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: digest, Size: size}
+	for i, kind := range []types.MediaType{"application/x-signature", "application/x-sbom"} {
+		about := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), kind)
+		about = mutate.Annotations(about, map[string]string{"about": "it"}).(v1.Image)
+		about = mutate.Subject(about, subject).(v1.Image) // last: others forget it
+		if err := remote.Write(parse(t, fmt.Sprintf("%s/a:about-%d", host, i)), about); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func(query string) v1.IndexManifest {
+		t.Helper()
+		got := do(t, http.MethodGet, "http://"+host+"/v2/"+query, "")
+		var index v1.IndexManifest
+		if err := json.Unmarshal([]byte(got.body), &index); err != nil || got.code != 200 || got.header.Get("Content-Type") != string(types.OCIImageIndex) {
+			t.Fatalf("%s: %+v %v", query, got, err)
+		}
+		return index
+	}
+	if got := list("a/referrers/" + digest.String()); len(got.Manifests) != 2 || got.Manifests[0].Annotations["about"] != "it" {
+		t.Errorf("got %+v", got)
+	}
+	got := list("a/referrers/" + digest.String() + "?artifactType=application/x-sbom")
+	if len(got.Manifests) != 1 || got.Manifests[0].ArtifactType != "application/x-sbom" {
+		t.Errorf("filtered: %+v", got)
+	}
+	if got := list("b/referrers/" + digest.String()); len(got.Manifests) != 0 {
+		t.Errorf("in another repository: %+v", got)
+	}
 }
 
 func TestPages(t *testing.T) {
