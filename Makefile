@@ -24,8 +24,9 @@ run: engine ## from a fresh clone to a function that answers; serves until Ctrl-
 demo: engine ## the same, and end
 	@$(GO) build -o bin/quickstart ./test/quickstart && exec bin/quickstart -once
 
-build: ## bin/fnserver
+build: ## bin/fnserver, and what its sandboxes begin with
 	$(GO) build -o bin/fnserver ./cmd/fnserver
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/sandbox-init ./cmd/sandbox-init
 
 test: engine ## all tests with the race detector, those with a container engine included
 	@[ -n "$(RACE)" ] || echo "==> There is no C compiler: the tests run without the race detector"
