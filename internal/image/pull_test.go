@@ -1,6 +1,7 @@
 package image
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -27,7 +28,7 @@ import (
 func TestPullAndAcquire(t *testing.T) {
 	registry := newRegistry(t)
 	zstd := layerOf(t, pack(t, regular("z", "zstd"), regular("both", "zstd")), tarball.WithCompression(compression.ZStd), tarball.WithMediaType(types.OCILayerZStd))
-	plain := pack(t, regular("p", "plain"), regular("both", "plain"))
+	plain := pack(t, regular("p", "plain"), regular("both", "plain"), special("null", tar.TypeChar))
 	image := imageOf(t,
 		layerOf(t, pack(t, regular("g", "gzip"), regular("both", "gzip"))), zstd,
 		static.NewLayer(plain, types.OCIUncompressedLayer))
@@ -44,6 +45,9 @@ func TestPullAndAcquire(t *testing.T) {
 	}
 	if got.ID != id || got.Manifest != digestOf(t, image) || got.Target != got.Manifest || !slices.Contains(got.Names, ref) || got.Bytes == 0 {
 		t.Errorf("got %+v", got)
+	}
+	if got.Notes.Skipped != 1 || len(got.Notes.Examples) != 1 {
+		t.Errorf("notes %v", got.Notes)
 	}
 	if last.Layers != 3 || last.LayersDone != 3 || last.BytesDone != last.BytesTotal || last.BytesTotal == 0 {
 		t.Errorf("progress %+v", last)
