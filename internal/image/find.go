@@ -20,6 +20,7 @@ type Image struct {
 	LastUse  time.Time
 	Bytes    int64 // on disk, with blobs and layers that others have too
 	Leased   bool
+	Notes    Notes // of all its layers
 }
 
 // List returns the store's images, the last used first.
@@ -75,6 +76,7 @@ func (s *Store) describe(r *record) Image {
 	for _, layer := range r.Layers {
 		if unpacked, err := s.readLayer(layer.DiffID); err == nil {
 			image.Bytes += unpacked.Bytes
+			image.Notes.add(unpacked.Notes)
 		}
 	}
 	return image

@@ -25,7 +25,10 @@ func (s *Store) imageRecord(target, image *Manifest) (*record, *v1.ConfigFile, e
 	if err := checkLayers(image, config); err != nil {
 		return nil, nil, err
 	}
-	r := &record{Target: target.Digest, Manifest: image.Digest, Config: image.Image.Config.Digest, Stored: time.Now()}
+	r := &record{
+		Target: target.Digest, Manifest: image.Digest, Config: image.Image.Config.Digest,
+		Subject: target.Subject(), Stored: time.Now(),
+	}
 	for i, layer := range image.Image.Layers {
 		r.Layers = append(r.Layers, layerRef{config.RootFS.DiffIDs[i], layer.Digest})
 	}
@@ -112,7 +115,7 @@ func (s *Store) register(ctx context.Context, target *Manifest, names []string, 
 	if _, err := s.putBlob(target.Content); err != nil {
 		return nil, err
 	}
-	return r, s.commit(r, names)
+	return s.commit(r, names)
 }
 
 // Bounds of what one manifest refers to: builders nest indexes once, and make an

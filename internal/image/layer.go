@@ -44,6 +44,13 @@ func (n *Notes) skip(what string) {
 	}
 }
 
+func (n *Notes) add(other Notes) {
+	n.Skipped += other.Skipped
+	n.SetID += other.SetID
+	n.XattrsCut += other.XattrsCut
+	n.Examples = append(n.Examples, other.Examples[:min(len(other.Examples), noteExamples-len(n.Examples))]...)
+}
+
 func (n Notes) String() string {
 	return fmt.Sprintf("%d special files skipped %q, %d set-id bits removed, %d extended attributes left out", n.Skipped, n.Examples, n.SetID, n.XattrsCut)
 }

@@ -135,7 +135,7 @@ func (p *pull) run(ctx context.Context, progress *progress) (*record, error) {
 		}
 	}
 	if !image.isContainer() {
-		return nil, fmt.Errorf("%w: it is no container image (config %s)", ErrInvalid, image.Type)
+		return nil, fmt.Errorf("%w: it is no container image, but another artifact of a registry", ErrInvalid)
 	}
 	return p.fetch(ctx, target, image)
 }
@@ -169,6 +169,9 @@ func (p *pull) fetch(ctx context.Context, target, image *Manifest) (*record, err
 	}
 	if err := s.checkSize(parts); err != nil {
 		return nil, err
+	}
+	if limit := s.opts.Limits.ConfigBytes; parts[0].Size > limit {
+		return nil, fmt.Errorf("%w: the config has %d bytes, more than %d", ErrLimit, parts[0].Size, limit)
 	}
 	defer s.pin(digests...)()
 	if err := p.blob(ctx, parts[0]); err != nil {
@@ -205,7 +208,7 @@ func (p *pull) fetch(ctx context.Context, target, image *Manifest) (*record, err
 			return nil, err
 		}
 	}
-	return r, s.commit(r, []string{p.name, withDigest(p.name, target.Digest)})
+	return s.commit(r, []string{p.name, withDigest(p.name, target.Digest)})
 }
 
 // blob fetches a blob unless the store has it.

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -27,7 +28,7 @@ import (
 func TestPullAndAcquire(t *testing.T) {
 	registry := newRegistry(t)
 	zstd := layerOf(t, pack(t, regular("z", "zstd"), regular("both", "zstd")), tarball.WithCompression(compression.ZStd), tarball.WithMediaType(types.OCILayerZStd))
-	plain := pack(t, regular("p", "plain"), regular("both", "plain"))
+	plain := pack(t, regular("p", "plain"), regular("both", "plain"), special("null", tar.TypeChar))
 	image := imageOf(t,
 		layerOf(t, pack(t, regular("g", "gzip"), regular("both", "gzip"))), zstd,
 		static.NewLayer(plain, types.OCIUncompressedLayer))
@@ -44,6 +45,9 @@ func TestPullAndAcquire(t *testing.T) {
 	}
 	if got.ID != id || got.Manifest != digestOf(t, image) || got.Target != got.Manifest || !slices.Contains(got.Names, ref) || got.Bytes == 0 {
 		t.Errorf("got %+v", got)
+	}
+	if got.Notes.Skipped != 1 || len(got.Notes.Examples) != 1 {
+		t.Errorf("notes %v", got.Notes)
 	}
 	if last.Layers != 3 || last.LayersDone != 3 || last.BytesDone != last.BytesTotal || last.BytesTotal == 0 {
 		t.Errorf("progress %+v", last)
@@ -139,6 +143,51 @@ func TestPullOfAnIndex(t *testing.T) {
 	_, err = s.Pull(t.Context(), ref, PullOptions{})
 	if refused, ok := errors.AsType[*PlatformError](err); !ok || refused.Have[0].Architecture != "s390x" {
 		t.Errorf("image for others: %v", err)
+	}
+}
+
+// An index that was pushed with all of its images keeps them when it is pulled
+// too, which gets one only.
+func TestPullKeepsWhatWasPushed(t *testing.T) {
+	registry := newRegistry(t)
+	here, other := Options{}.withDefaults().Platform, v1.Platform{OS: "linux", Architecture: "s390x"}
+	add := func(image v1.Image, platform v1.Platform) mutate.IndexAddendum {
+		return mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: &platform}}
+	}
+	foreign := imageFor(t, other, layerOf(t, pack(t, regular("f", "foreign"))))
+	ref := registry.pushIndex(t, mutate.AppendManifests(empty.Index, add(foreign, other), add(small(t, "mine"), here)), "fn/multi:1")
+	s := newStore(t, Options{OrphanAge: time.Nanosecond})
+	got := mustPull(t, s, ref)
+	s.mu.Lock()
+	r := s.images[got.Target]
+	s.mu.Unlock()
+	content, err := foreign.RawManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := s.putBlob(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.add(blobRef{types.DockerManifestSchema2, digest, int64(len(content))}) // as if it had been pushed
+	before := len(r.Blobs)
+	mustPull(t, s, ref)
+	if _, err := s.Collect(t.Context(), 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	r = s.images[got.Target]
+	s.mu.Unlock()
+	if _, ok := s.HasBlob(digest); !ok || len(r.Blobs) != before {
+		t.Errorf("%d blobs of %d, the other's manifest there: %t", len(r.Blobs), before, ok)
+	}
+	// But what is gone is not asked for again.
+	if err := os.Remove(s.blobPath(digest)); err != nil {
+		t.Fatal(err)
+	}
+	mustPull(t, s, ref)
+	if problems, err := s.Verify(t.Context()); err != nil || len(problems) != 0 {
+		t.Errorf("verify: %v %v", problems, err)
 	}
 }
 

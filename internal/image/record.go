@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -82,21 +83,26 @@ func (s *Store) touch(r *record) {
 }
 
 // commit makes an image known, under names that meant others before. What it
-// refers to is in the store, and pinned by the caller.
-func (s *Store) commit(r *record, names []string) error {
+// refers to is in the store, and pinned by the caller. It returns the record
+// that is known from then on.
+func (s *Store) commit(r *record, names []string) (*record, error) {
 	s.change.Lock()
 	defer s.change.Unlock()
 	if err := s.alive(); err != nil {
-		return err
+		return nil, err
 	}
-	content, err := json.Marshal(r)
-	if err != nil {
-		return err
+	s.mu.Lock()
+	old := s.images[r.Target]
+	s.mu.Unlock()
+	if old != nil {
+		s.keepParts(r, old)
 	}
-	if err := s.writeFile(s.recordPath(r.Target), content); err != nil {
-		return fmt.Errorf("remember image %s: %w", r.Target, err)
+	if old != nil && old.Manifest == r.Manifest && slices.Equal(old.Layers, r.Layers) && slices.Equal(old.Blobs, r.Blobs) {
+		r = old
+		s.touch(r)
+	} else if err := s.writeRecord(r); err != nil {
+		return nil, fmt.Errorf("remember image %s: %w", r.Target, err)
 	}
-	r.lastUse.Store(time.Now().UnixNano())
 	s.mu.Lock()
 	s.images[r.Target] = r
 	delete(s.doomed, r.Target)
@@ -105,12 +111,36 @@ func (s *Store) commit(r *record, names []string) error {
 	}
 	s.mu.Unlock()
 	if err := s.step("image written"); err != nil {
-		return err
+		return nil, err
 	}
-	return s.setNames(func(all map[string]v1.Hash) {
+	return r, s.setNames(func(all map[string]v1.Hash) {
 		for _, name := range names {
 			all[name] = r.Target
 		}
+	})
+}
+
+func (s *Store) writeRecord(r *record) error {
+	content, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	r.lastUse.Store(time.Now().UnixNano())
+	return s.writeFile(s.recordPath(r.Target), content)
+}
+
+// keepParts makes a record refer to what an older one of the same target did,
+// as far as it is there: an index that was pushed has images for other hosts,
+// which a pull of the same index does not get.
+func (s *Store) keepParts(r, old *record) {
+	own := r.Blobs
+	r.Blobs = slices.Clone(old.Blobs)
+	for _, b := range own {
+		r.add(b)
+	}
+	r.Blobs = slices.DeleteFunc(r.Blobs, func(b blobRef) bool {
+		_, err := os.Stat(s.blobPath(b.Digest))
+		return err != nil && !slices.Contains(own, b)
 	})
 }
 
