@@ -27,6 +27,7 @@ type unixStat = syscall.Stat_t
 // (parents_linux.go), and its last element is never followed, so nothing that an
 // archive says reaches out of the root. Underneath os.Root makes the same sure.
 type unpacker struct {
+	ctx     context.Context
 	opts    unpackOptions
 	parents parents
 	notes   Notes
@@ -47,7 +48,7 @@ func unpack(ctx context.Context, dir string, archive io.Reader, opts unpackOptio
 		return Notes{}, err
 	}
 	defer root.Close()
-	u := &unpacker{opts: opts, times: map[string]time.Time{}}
+	u := &unpacker{ctx: ctx, opts: opts, times: map[string]time.Time{}}
 	u.parents.init(root, opts.limits, func(name string) { delete(u.times, name) })
 	defer u.parents.close()
 	reader := tar.NewReader(contextReader{ctx, archive})
@@ -197,7 +198,9 @@ func (u *unpacker) file(at *parent, base string, header *tar.Header, content io.
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(file, content)
+	// The zeros of a sparse file do not come from the archive, whose reader
+	// would see that the context ended.
+	_, err = io.Copy(file, contextReader{u.ctx, content})
 	if err == nil {
 		err = u.setOpen(int(file.Fd()), header)
 	}
