@@ -12,7 +12,7 @@ import (
 // takes no memory, as it is never touched. Without it the collector runs for
 // every few megabytes that calls throw away, because a server's live heap is
 // small. Measured, that took a tenth of the processor time under load.
-const heapFloorBytes = 12 << 20
+const heapFloorBytes = 8 << 20
 
 // A server that was busy keeps what its heap grew to, as the collector next
 // runs after as much garbage again. So the memory goes back to the operating
