@@ -96,7 +96,7 @@ type Driver struct {
 	groups   *cgroup.Manager
 	networks *network.Manager
 	filter   *os.File // the seccomp program
-	base     base
+	base     *base
 	pool     *prefork.Pool // nil: none
 
 	background context.Context // ends when Close begins

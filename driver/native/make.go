@@ -67,14 +67,17 @@ func (d *Driver) make(ctx context.Context, name string, class network.Class) (_ 
 		return nil, err
 	}
 	born, _ := u.group.Fd()
-	if u.box, err = d.spawner.Spawn(sandbox.Options{Cgroup: born, HostNetwork: class == network.Host}); err != nil {
+	if u.box, err = d.spawner.Spawn(sandbox.Options{Cgroup: born}); err != nil {
 		return nil, err
 	}
 	if err = u.group.Attach(u.box.PID); err != nil {
 		return nil, err
 	}
-	if class != network.Host {
-		if u.network, err = d.networks.Attach(ctx, class, network.Target{PID: u.box.PID}, name); err != nil {
+	if u.network, err = d.networks.Attach(ctx, class, network.Target{PID: u.box.PID}, name); err != nil {
+		return nil, err
+	}
+	if text := u.network.ResolvConf(); text != "" {
+		if err = d.base.setNameservers(text); err != nil {
 			return nil, err
 		}
 	}
@@ -90,9 +93,6 @@ func (u *unit) Probe(ctx context.Context) error {
 	case <-u.box.Done():
 		return errors.New("its process has ended")
 	default:
-	}
-	if u.network == nil {
-		return nil
 	}
 	return u.network.Probe(ctx)
 }

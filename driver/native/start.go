@@ -35,18 +35,11 @@ var openCapabilities = []uint{
 
 // start gives the container's sandbox its job.
 func (c *container) start(ctx context.Context) error {
-	d, spec, u := c.driver, c.spec, c.unit
+	spec, u := c.spec, c.unit
 	if err := u.group.Set(cgroup.Limits{
 		MemoryBytes: spec.Limits.MemoryBytes, MilliCPU: spec.Limits.MilliCPU, Processes: spec.Limits.Processes,
 	}); err != nil {
 		return err
-	}
-	if u.network != nil {
-		if text := u.network.ResolvConf(); text != "" {
-			if err := d.base.write("resolv.conf", text); err != nil {
-				return fmt.Errorf("write the nameservers of containers: %w", err)
-			}
-		}
 	}
 	files, closeFiles, err := c.files()
 	if err != nil {
@@ -127,7 +120,7 @@ func jobOf(spec *driver.Spec, image *v1.ConfigFile) *job.Job {
 	todo := &job.Job{
 		Args: append(slices.Clone(says.Entrypoint), command...), Env: environment(says.Env, spec.Env),
 		Dir: says.WorkingDir, Host: cmp.Or(spec.Hostname, "sandbox"),
-		Init: spec.Security.Init, ReadOnly: spec.Security.ReadOnlyRoot,
+		Init:     spec.Security.Init,
 		NoTmp:    !spec.Security.ReadOnlyRoot && spec.Limits.TmpMiB == 0,
 		TmpBytes: uint64(spec.Limits.TmpMiB) << 20, TmpInodes: uint64(spec.Limits.TmpInodes),
 	}

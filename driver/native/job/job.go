@@ -37,7 +37,6 @@ type Job struct {
 	TmpBytes  uint64 // size of the file system at /tmp, 0: the kernel's default
 	TmpInodes uint64
 	NoTmp     bool // /tmp is the image's
-	ReadOnly  bool // the root file system, which the mount is already
 
 	HasSockets bool // the second file is the directory of sockets
 	HasFilter  bool // the last file is the seccomp program
@@ -78,7 +77,7 @@ func (j *Job) Marshal() ([]byte, error) {
 	}
 	w.number64(j.TmpBytes)
 	w.number64(j.TmpInodes)
-	for _, flag := range []bool{j.Init, j.NewPrivs, j.NoTmp, j.ReadOnly, j.HasSockets, j.HasFilter} {
+	for _, flag := range []bool{j.Init, j.NewPrivs, j.NoTmp, j.HasSockets, j.HasFilter} {
 		w.flag(flag)
 	}
 	if len(w.out) > MaxBytes {
@@ -106,7 +105,7 @@ func Unmarshal(in []byte) (*Job, error) {
 	}
 	j.TmpBytes = r.number64()
 	j.TmpInodes = r.number64()
-	for _, flag := range []*bool{&j.Init, &j.NewPrivs, &j.NoTmp, &j.ReadOnly, &j.HasSockets, &j.HasFilter} {
+	for _, flag := range []*bool{&j.Init, &j.NewPrivs, &j.NoTmp, &j.HasSockets, &j.HasFilter} {
 		*flag = r.flag()
 	}
 	switch {

@@ -17,9 +17,8 @@ import (
 	"github.com/tinefn/tine/driver/native/job"
 )
 
-// namespaces are those that every sandbox has of its own. A network that is the
-// host's is the one exception.
-const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+// namespaces are those that every sandbox has of its own.
+const namespaces = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
 
 // Sandbox is one child process: it waits for a job, runs it, or has ended.
 type Sandbox struct {
@@ -43,8 +42,7 @@ type Status struct {
 
 // Options of one sandbox.
 type Options struct {
-	Cgroup      *os.File // directory of the group of version 2 that it begins in; nil: the server's
-	HostNetwork bool     // it has no network namespace of its own
+	Cgroup *os.File // directory of the group of version 2 that it begins in; nil: the server's
 }
 
 // Spawn starts a sandbox. It is not ready yet: see Ready. The caller calls Kill and
@@ -100,9 +98,6 @@ func (b *Sandbox) begin(s *Spawner, opts Options, socket, stdout, stderr *os.Fil
 	defer func() { _ = null.Close() }() // only a descriptor
 	pidfd := -1
 	attr := &syscall.SysProcAttr{Cloneflags: namespaces, Setsid: true, PidFD: &pidfd}
-	if !opts.HostNetwork {
-		attr.Cloneflags |= unix.CLONE_NEWNET
-	}
 	if opts.Cgroup != nil {
 		attr.UseCgroupFD, attr.CgroupFD = true, int(opts.Cgroup.Fd())
 	}

@@ -128,7 +128,7 @@ func root(t *testing.T) *os.File {
 }
 
 func runs(args ...string) *job.Job {
-	return &job.Job{Args: append([]string{"/function/func"}, args...), UID: 1000, GID: 1000, ReadOnly: true, Host: "box"}
+	return &job.Job{Args: append([]string{"/function/func"}, args...), UID: 1000, GID: 1000, Host: "box"}
 }
 
 func output(t *testing.T, file *os.File) string {

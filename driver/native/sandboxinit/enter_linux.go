@@ -3,7 +3,6 @@ package sandboxinit
 import (
 	"errors"
 	"os"
-	"path"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -137,5 +136,5 @@ func cover(dir int, name, over string, attributes uint64) error {
 			return err
 		}
 	}
-	return unix.MoveMount(tree, "", unix.AT_FDCWD, path.Clean(over), unix.MOVE_MOUNT_F_EMPTY_PATH)
+	return unix.MoveMount(tree, "", unix.AT_FDCWD, over, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }

@@ -1,8 +1,6 @@
 package sandboxinit
 
 import (
-	"errors"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -143,5 +141,5 @@ func pivot(dir string) error {
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return err
 	}
-	return errors.Join(unix.Chdir("/"))
+	return unix.Chdir("/")
 }
