@@ -150,7 +150,7 @@ func (c *cleaner) clean(ctx context.Context) error {
 				c.driver.log.Warn("cannot remove an image, trying again later", slog.String("image_id", victim.id), slog.Any("error", err))
 				c.used.putBack(victim.id)
 			}
-			if !c.driver.pause(imageRemovePause) {
+			if !sleep(c.driver.background, imageRemovePause) {
 				return nil
 			}
 		}

@@ -51,12 +51,12 @@ func (d *Driver) sweepAll(pauses []time.Duration) {
 			if pause == firstSweepPause {
 				d.log.Warn("cannot remove containers of earlier runs yet, trying again", slog.Any("error", err))
 			}
-			if !d.pause(pause) {
+			if !sleep(d.background, pause) {
 				return
 			}
 			pause = min(2*pause, maxSweepPause)
 		case len(pauses) > 0:
-			if !d.pause(pauses[0]) {
+			if !sleep(d.background, pauses[0]) {
 				return
 			}
 			pauses, pause = pauses[1:], firstSweepPause

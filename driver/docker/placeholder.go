@@ -64,7 +64,7 @@ func (p *placeholders) Make(ctx context.Context, name, networkName string) (pref
 	}
 	defer leave()
 	// Like that of other containers, the creation is not abandoned half way.
-	n := &namespace{driver: d, name: name, network: networkName}
+	n := &namespace{driver: d, name: name}
 	if err := n.create(d.creation, p.options(name, image, networkName)); err != nil {
 		if errors.Is(err, driver.ErrImageNotFound) {
 			p.image.vanished()
@@ -106,9 +106,9 @@ func (p *placeholders) options(name, image, networkName string) client.Container
 
 // namespace is the network namespace of a placeholder.
 type namespace struct {
-	driver        *Driver
-	name, network string
-	id            string // the engine's
+	driver *Driver
+	name   string
+	id     string // the engine's
 
 	// What the first probe found out.
 	pid       int          // of the placeholder; 0: it is on another machine, or cannot be seen

@@ -102,7 +102,7 @@ func (d *Driver) watchPlaceholders() {
 			pause = firstEventsPause
 		}
 		d.log.Debug("lost the engine's events", slog.Any("error", err), slog.Duration("retry_in", pause))
-		if !d.pause(pause) {
+		if !sleep(d.background, pause) {
 			return
 		}
 	}

@@ -37,7 +37,7 @@ func (d *Driver) removeStray(name string) {
 	}
 	d.wg.Go(func() { // the caller is counted, so the counter is not zero
 		for _, pause := range strayPauses {
-			if !d.pause(pause) {
+			if !sleep(d.background, pause) {
 				break
 			}
 			if err = d.removeByName(ctx, name); err == nil {
@@ -54,16 +54,4 @@ func (d *Driver) removeStray(name string) {
 				slog.String("container_id", name), slog.Any("error", fmt.Errorf("remove after an unanswered creation: %w", err)))
 		}
 	})
-}
-
-// pause waits; false means that Close has begun.
-func (d *Driver) pause(duration time.Duration) bool {
-	timer := time.NewTimer(duration)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-d.background.Done():
-		return false
-	}
 }
