@@ -12,6 +12,7 @@ import (
 	"github.com/tinefn/tine/driver/docker"
 	"github.com/tinefn/tine/driver/native"
 	"github.com/tinefn/tine/driver/native/network"
+	"github.com/tinefn/tine/internal/config"
 	"github.com/tinefn/tine/internal/metrics"
 )
 
@@ -36,7 +37,8 @@ func (n *Node) openNative() (driver.Driver, error) {
 	made, err := native.New(native.Options{
 		Dir: filepath.Join(c.StateDir, "native"), Keychain: keys, Engine: engine, Logger: n.log, EnableVolumes: c.EnableVolumes,
 		PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
-		Pool:        native.Pool{Min: c.Sandbox.Min, Max: c.Sandbox.Max, Observer: metrics.NewPrefork(n.registry)},
+		Users:       sandboxUsers[c.Sandbox.Users], FirstID: c.Sandbox.FirstID, LastID: c.Sandbox.LastID,
+		Pool: native.Pool{Min: c.Sandbox.Min, Max: c.Sandbox.Max, Observer: metrics.NewPrefork(n.registry)},
 		Network: network.Options{
 			Bridge: c.Sandbox.Bridge, Subnet: c.Sandbox.Subnet, Nameservers: c.Sandbox.DNS, AllowHost: c.Sandbox.AllowHost, AllowPrivate: c.Sandbox.AllowPrivate,
 		},
@@ -46,4 +48,9 @@ func (n *Node) openNative() (driver.Driver, error) {
 	}
 	metrics.RegisterPreforkLevels(n.registry, made.PoolLevels)
 	return made, nil
+}
+
+// sandboxUsers are the driver's words for what is set.
+var sandboxUsers = map[config.SandboxUsers]native.Users{
+	config.SandboxUsersAuto: native.UsersAuto, config.SandboxUsersOwn: native.UsersOwn, config.SandboxUsersHost: native.UsersHost,
 }

@@ -141,6 +141,24 @@ func output(s *suite) {
 	}
 }
 
+// openedOutput is for programs whose log is a file: the function's user may open
+// what its output is.
+func openedOutput(s *suite) {
+	d := s.driver()
+	for _, path := range []string{"/dev/stdout", "/dev/stderr", "/proc/self/fd/1"} {
+		var printed lockedBuffer
+		spec := s.spec("write", path, "to a file")
+		spec.Security.Unprivileged = true
+		spec.Stdout, spec.Stderr = &printed, &printed
+		c := s.start(d, spec)
+		s.wait(c)
+		s.must("remove", c.Remove(s.Context()))
+		if got := printed.String(); got != "to a file\n" {
+			s.Errorf("%s: output %q", path, got)
+		}
+	}
+}
+
 func environment(s *suite) {
 	d := s.driver()
 	var written lockedBuffer

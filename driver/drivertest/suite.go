@@ -7,6 +7,7 @@
 //	sleep       sleeps until it is ended
 //	deaf        ignores SIGTERM, says so by a line "deaf", and sleeps
 //	print A B   writes A to standard output and B to standard error, a line each
+//	write P A   opens the file P, which is there, and writes A to it
 //	env NAME    writes the value of a variable to standard output
 //
 // Without a command it is a function that listens on FN_LISTENER and, for a
@@ -49,6 +50,7 @@ func Run(t *testing.T, newDriver func(t *testing.T) driver.Driver, images Images
 		{"RemoveIsLegalBeforeStart", removeBeforeStart},
 		{"RemoveMayBeRepeated", removeTwice},
 		{"OutputIsComplete", output},
+		{"OutputCanBeOpened", openedOutput},
 		{"EnvironmentIsPassed", environment},
 		{"FunctionAnswersOnItsSocket", socket},
 		{"MissingImageIsRefused", missingImage},

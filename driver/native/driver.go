@@ -60,6 +60,9 @@ type Options struct {
 	Init     string   // program that sandboxes begin with; empty: the one that sandbox.FindInit finds
 	InitArgs []string // its arguments, the name included
 
+	Users           Users  // who the users in sandboxes are to the host
+	FirstID, LastID uint32 // of the host, that sandboxes' users have; both 0: sandbox.DefaultFirstID and LastID
+
 	Parent  string          // control group that those of sandboxes are in; empty: cgroup.DefaultParent
 	Network network.Options // Instance and Logger are filled in
 
@@ -97,7 +100,8 @@ type Driver struct {
 	networks *network.Manager
 	filter   *os.File // the seccomp program
 	base     *base
-	pool     *prefork.Pool // nil: none
+	ids      *sandbox.Range // nil: sandboxes have the host's users
+	pool     *prefork.Pool  // nil: none
 
 	background context.Context // ends when Close begins
 	cancel     context.CancelFunc
@@ -154,6 +158,9 @@ func New(opts Options) (_ *Driver, err error) {
 	if d.base, err = makeBase(filepath.Join(opts.Dir, "base")); err != nil {
 		return nil, err
 	}
+	if err = d.openUsers(d.background); err != nil {
+		return nil, err
+	}
 	d.startPool()
 	return d, nil
 }
@@ -166,7 +173,9 @@ func (d *Driver) openKernel() (err error) {
 			return err
 		}
 	}
-	d.spawner = sandbox.NewSpawner(program, args)
+	if d.spawner, err = sandbox.NewSpawner(program, args); err != nil {
+		return err
+	}
 	if d.groups, err = cgroup.Open(cgroup.Options{Parent: d.opts.Parent, Instance: d.instance, Logger: d.log}); err != nil {
 		return err
 	}

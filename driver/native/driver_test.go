@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -149,5 +150,46 @@ func TestDriverWithPoolConforms(t *testing.T) {
 }
 
 func TestContainersAreHardened(t *testing.T) {
-	drivertest.RunHardening(t, func(t *testing.T) driver.Driver { return open(t, nil) }, images())
+	for name, users := range map[string]native.Users{"own users": native.UsersOwn, "host's users": native.UsersHost} {
+		t.Run(name, func(t *testing.T) {
+			drivertest.RunHardening(t, func(t *testing.T) driver.Driver {
+				return open(t, func(o *native.Options) { o.Users = users })
+			}, images())
+		})
+	}
+}
+
+// TestUsersThatCannotBe has a program that only root of the machine may execute, as
+// whoever is root in a sandbox alone must not.
+func TestUsersThatCannotBe(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "init")
+	if err := os.WriteFile(path, program, 0o700); err != nil { //nolint:gosec // it is a program
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	closed := func(users native.Users) func(o *native.Options) {
+		return func(o *native.Options) {
+			o.Init, o.Users, o.Logger = path, users, slog.New(slog.NewTextHandler(&log, nil))
+		}
+	}
+	d := open(t, closed(native.UsersAuto))
+	if err := d.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(log.String(), "no users of their own") {
+		t.Errorf("log:\n%s", log.String())
+	}
+	opts := native.Options{Dir: t.TempDir(), InitArgs: []string{sandbox.SelfArg}}
+	closed(native.UsersOwn)(&opts)
+	if _, err := native.New(opts); err == nil || !strings.Contains(err.Error(), "FN_SANDBOX_USERS") {
+		t.Errorf("got %v", err)
+	}
 }

@@ -17,6 +17,8 @@ import (
 // unit is a sandbox with all that belongs to it. It is used once.
 type unit struct {
 	name    string
+	driver  *Driver
+	ids     sandbox.IDs
 	box     *sandbox.Sandbox
 	group   *cgroup.Group
 	network *network.Attachment
@@ -57,17 +59,22 @@ func (m maker) Make(ctx context.Context, name, _ string) (prefork.Item, error) {
 func (d *Driver) make(ctx context.Context, name string, class network.Class) (_ *unit, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.MakeTimeout)
 	defer cancel()
-	u := &unit{name: name}
+	u := &unit{name: name, driver: d}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("make sandbox %s: %w", name, err), u.Remove(context.WithoutCancel(ctx)))
 		}
 	}()
+	if d.ids != nil {
+		if u.ids, err = d.ids.Take(); err != nil {
+			return nil, err
+		}
+	}
 	if u.group, err = d.groups.Create(name); err != nil {
 		return nil, err
 	}
 	born, _ := u.group.Fd()
-	if u.box, err = d.spawner.Spawn(sandbox.Options{Cgroup: born}); err != nil {
+	if u.box, err = d.spawner.Spawn(sandbox.Options{Cgroup: born, IDs: u.ids}); err != nil {
 		return nil, err
 	}
 	if err = u.group.Attach(u.box.PID); err != nil {
@@ -122,6 +129,8 @@ func (u *unit) Remove(ctx context.Context) error {
 		failed = append(failed, u.group.Remove(ctx))
 	}
 	err := errors.Join(failed...)
-	u.removed = err == nil
+	if u.removed = err == nil; u.removed && u.driver.ids != nil {
+		u.driver.ids.Give(u.ids)
+	}
 	return err
 }

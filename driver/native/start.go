@@ -46,7 +46,28 @@ func (c *container) start(ctx context.Context) error {
 		return err
 	}
 	defer closeFiles()
+	if err := u.box.Limit(rlimits(spec.Limits)); err != nil {
+		return err
+	}
 	return u.box.Run(ctx, jobOf(spec, c.image.Config), files)
+}
+
+// rlimits are the limits of each process. Those that are 0 are as the server's.
+func rlimits(limits driver.Limits) (set []sandbox.Rlimit) {
+	for _, limit := range []struct {
+		resource int
+		value    int64
+	}{
+		{unix.RLIMIT_NOFILE, limits.OpenFiles},
+		{unix.RLIMIT_MEMLOCK, limits.LockedMemoryBytes},
+		{unix.RLIMIT_SIGPENDING, limits.PendingSignals},
+		{unix.RLIMIT_MSGQUEUE, limits.MessageQueueBytes},
+	} {
+		if limit.value > 0 {
+			set = append(set, sandbox.Rlimit{Resource: limit.resource, Value: uint64(limit.value)})
+		}
+	}
+	return set
 }
 
 // files opens what the sandbox gets with its job.
@@ -65,7 +86,7 @@ func (c *container) files() (files sandbox.Files, closeAll func(), err error) {
 	}()
 	layers := c.driver.base.layers(c.image.Layers)
 	if c.spec.Security.ReadOnlyRoot {
-		files.Root, err = sandbox.Overlay(layers)
+		files.Root, err = c.unit.box.Overlay(layers)
 	} else {
 		files.Root, err = c.writable(layers)
 	}
@@ -107,7 +128,7 @@ func (c *container) writable(layers []string) (root *os.File, err error) {
 	if err := errors.Join(os.Mkdir(upper, 0o755), os.Chmod(upper, 0o755), os.Mkdir(work, 0o700)); err != nil {
 		return nil, fmt.Errorf("make a writable root file system: %w", err)
 	}
-	return sandbox.WritableOverlay(layers, upper, work)
+	return c.unit.box.WritableOverlay(layers, upper, work)
 }
 
 // jobOf puts a spec and what the image says together.
@@ -130,19 +151,6 @@ func jobOf(spec *driver.Spec, image *v1.ConfigFile) *job.Job {
 		todo.NewPrivs = true
 		for _, number := range openCapabilities {
 			todo.Capabilities |= 1 << number
-		}
-	}
-	for _, limit := range []struct {
-		resource uint32
-		value    int64
-	}{
-		{unix.RLIMIT_NOFILE, spec.Limits.OpenFiles},
-		{unix.RLIMIT_MEMLOCK, spec.Limits.LockedMemoryBytes},
-		{unix.RLIMIT_SIGPENDING, spec.Limits.PendingSignals},
-		{unix.RLIMIT_MSGQUEUE, spec.Limits.MessageQueueBytes},
-	} {
-		if limit.value > 0 {
-			todo.Rlimits = append(todo.Rlimits, job.Rlimit{Resource: limit.resource, Value: uint64(limit.value)})
 		}
 	}
 	return todo

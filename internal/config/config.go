@@ -151,13 +151,26 @@ type Prefork struct {
 
 // Sandbox is about the native driver.
 type Sandbox struct {
-	Min, Max     int          // of the pool
+	Min, Max     int // of the pool
+	Users        SandboxUsers
+	FirstID      uint32       // of the ids that its users have; 0: the driver's default
+	LastID       uint32       // likewise
 	Bridge       string       // empty: the driver's default
 	Subnet       netip.Prefix // zero: the driver's default
 	DNS          []netip.Addr // empty: the machine's
 	AllowHost    bool
 	AllowPrivate bool
 }
+
+// SandboxUsers says who the users of a sandbox are to the machine.
+type SandboxUsers string
+
+// The possibilities.
+const (
+	SandboxUsersAuto SandboxUsers = "auto" // own where that works
+	SandboxUsersOwn  SandboxUsers = "own"
+	SandboxUsersHost SandboxUsers = "host"
+)
 
 // DriverNative is the driver that needs no engine.
 const DriverNative = "native"

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -18,6 +19,15 @@ var sandboxSettings = []Setting{
 		"FN_SANDBOX_MAX", groupSandbox, formPoolSize, "1000",
 		"Sandboxes of the pool at most, those in use included; 0 turns the pool off, so that each is made when it is needed.",
 		between(0, maxPreforkPool, func(c *Config, n int) { c.Engine.Sandbox.Max = n }),
+	},
+	{
+		"FN_SANDBOX_USERS", groupSandbox, "auto, own or host", "auto",
+		"Who users of a sandbox are to the machine: `own`, ids that no other has, by a user namespace; `host`, the machine's own users of that number; `auto`, the first where the kernel allows it.",
+		sandboxUsers,
+	},
+	{
+		"FN_SANDBOX_IDS", groupSandbox, "two numbers like 1879048192-2147352575", "",
+		"First and last of the machine's user and group ids that sandboxes have, 65536 each. Default: 1879048192-2147352575.", sandboxIDs,
 	},
 	{
 		"FN_SANDBOX_SUBNET", groupSandbox, "IPv4 network like 10.87.0.0/16", "",
@@ -39,6 +49,26 @@ var sandboxSettings = []Setting{
 		"FN_SANDBOX_ALLOW_PRIVATE", groupSandbox, formBool, "true",
 		"Let functions connect to private networks, such as 10.0.0.0/8.", boolean(func(c *Config, b bool) { c.Engine.Sandbox.AllowPrivate = b }),
 	},
+}
+
+func sandboxUsers(c *Config, value string) error {
+	switch users := SandboxUsers(strings.ToLower(strings.TrimSpace(value))); users {
+	case SandboxUsersAuto, SandboxUsersOwn, SandboxUsersHost:
+		c.Engine.Sandbox.Users = users
+		return nil
+	}
+	return errors.New("it is neither auto nor own nor host")
+}
+
+func sandboxIDs(c *Config, value string) error {
+	low, high, found := strings.Cut(value, "-")
+	first, firstErr := strconv.ParseUint(strings.TrimSpace(low), 10, 31)
+	last, lastErr := strconv.ParseUint(strings.TrimSpace(high), 10, 31)
+	if !found || firstErr != nil || lastErr != nil || first == 0 || last < first+65535 {
+		return errors.New("it is not the first and the last of at least 65536 ids above 0, like 1879048192-2147352575")
+	}
+	c.Engine.Sandbox.FirstID, c.Engine.Sandbox.LastID = uint32(first), uint32(last)
+	return nil
 }
 
 func sandboxDNS(c *Config, value string) error {

@@ -10,6 +10,7 @@
 //	testfn sleep         sleeps until it is ended
 //	testfn deaf          sleeps and ignores SIGTERM
 //	testfn print A B     writes A to standard output and B to standard error
+//	testfn write PATH A  opens a file that is there and writes A to it
 //	testfn env NAME      writes the value of a variable to standard output
 //	testfn fill N        fills N bytes of memory, then sleeps
 //	testfn fork N        makes N processes, ends them, writes how many it could make
@@ -238,6 +239,11 @@ func command(args []string, getenv func(string) string, stdout, stderr io.Writer
 	case "print":
 		fmt.Fprintln(stdout, arg(1))
 		fmt.Fprintln(stderr, arg(2))
+	case "write":
+		if err := writeTo(arg(1), arg(2)); err != nil {
+			fmt.Fprintln(stderr, err)
+			return 1
+		}
 	case "env":
 		fmt.Fprintln(stdout, getenv(arg(1)))
 	case "fill":
@@ -256,6 +262,15 @@ func command(args []string, getenv func(string) string, stdout, stderr io.Writer
 		return 2
 	}
 	return 0
+}
+
+func writeTo(path, text string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(file, text)
+	return errors.Join(err, file.Close())
 }
 
 // sleepUntilEnded is not an empty select: the runtime would call that a deadlock.

@@ -180,6 +180,8 @@ func TestCommandLine(t *testing.T) {
 	}{
 		"exit":    {args: []string{"exit", "3"}, status: 3},
 		"print":   {args: []string{"print", "a", "b"}, stdout: "a\n", stderr: "b\n"},
+		"write":   {args: []string{"write", "/dev/null", "a"}},
+		"no file": {args: []string{"write", "/absent/file", "a"}, status: 1, stderr: "open /absent/file: no such file or directory\n"},
 		"env":     {args: []string{"env", "COLOUR"}, stdout: "blue\n"},
 		"unknown": {args: []string{"dance"}, status: 2, stderr: "unknown command \"dance\"\n"},
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // Version begins every job. An init refuses others.
-const Version = 1
+const Version = 2
 
 // MaxBytes bounds a job: what a socket takes in one message by default, which is
 // 208 KiB less what the kernel needs (net.core.wmem_default).
@@ -32,20 +32,12 @@ type Job struct {
 	Init         bool   // process 1 stays, and reaps what the program leaves
 	NewPrivs     bool   // programs may get more rights, by set-uid for example
 
-	Rlimits []Rlimit
-
 	TmpBytes  uint64 // size of the file system at /tmp, 0: the kernel's default
 	TmpInodes uint64
 	NoTmp     bool // /tmp is the image's
 
 	HasSockets bool // the second file is the directory of sockets
 	HasFilter  bool // the last file is the seccomp program
-}
-
-// Rlimit is a limit of a process, soft and hard.
-type Rlimit struct {
-	Resource uint32 // as in setrlimit(2)
-	Value    uint64
 }
 
 // Failure is a step of a job that failed in the sandbox.
@@ -70,11 +62,6 @@ func (j *Job) Marshal() ([]byte, error) {
 	w.number32(j.UID)
 	w.number32(j.GID)
 	w.number64(j.Capabilities)
-	w.number32(uint32(len(j.Rlimits)))
-	for _, limit := range j.Rlimits {
-		w.number32(limit.Resource)
-		w.number64(limit.Value)
-	}
 	w.number64(j.TmpBytes)
 	w.number64(j.TmpInodes)
 	for _, flag := range []bool{j.Init, j.NewPrivs, j.NoTmp, j.HasSockets, j.HasFilter} {
@@ -100,9 +87,6 @@ func Unmarshal(in []byte) (*Job, error) {
 	j.UID = r.number32()
 	j.GID = r.number32()
 	j.Capabilities = r.number64()
-	for range r.length(rlimitBytes) {
-		j.Rlimits = append(j.Rlimits, Rlimit{r.number32(), r.number64()})
-	}
 	j.TmpBytes = r.number64()
 	j.TmpInodes = r.number64()
 	for _, flag := range []*bool{&j.Init, &j.NewPrivs, &j.NoTmp, &j.HasSockets, &j.HasFilter} {
@@ -118,9 +102,6 @@ func Unmarshal(in []byte) (*Job, error) {
 	}
 	return &j, nil
 }
-
-// rlimitBytes is the length of a limit in the message.
-const rlimitBytes = 12
 
 var (
 	errTruncated = errors.New("the job is cut off")

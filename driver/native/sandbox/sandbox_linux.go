@@ -27,6 +27,8 @@ type Sandbox struct {
 	Stderr *os.File
 
 	pidfd  *os.File
+	users  *os.File // its user namespace; nil: the server's
+	ids    IDs
 	socket *net.UnixConn
 	done   chan struct{} // closed when the process has ended; status is set before
 	status Status
@@ -43,6 +45,7 @@ type Status struct {
 // Options of one sandbox.
 type Options struct {
 	Cgroup *os.File // directory of the group of version 2 that it begins in; nil: the server's
+	IDs    IDs      // of the host, for the users in it; none: those of the host itself
 }
 
 // Spawn starts a sandbox. It is not ready yet: see Ready. The caller calls Kill and
@@ -101,9 +104,12 @@ func (b *Sandbox) begin(s *Spawner, opts Options, socket, stdout, stderr *os.Fil
 	if opts.Cgroup != nil {
 		attr.UseCgroupFD, attr.CgroupFD = true, int(opts.Cgroup.Fd())
 	}
+	if opts.IDs.some() {
+		opts.IDs.apply(attr)
+	}
 	err = s.run(func() error {
-		process, err := os.StartProcess(s.program, s.args, &os.ProcAttr{
-			Env: initEnv, Files: []*os.File{null, stdout, stderr, socket}, Sys: attr, Dir: "/",
+		process, err := os.StartProcess(programPath, s.args, &os.ProcAttr{
+			Env: initEnv, Files: []*os.File{null, stdout, stderr, socket, s.program}, Sys: attr, Dir: "/",
 		})
 		if err != nil {
 			return err
@@ -117,13 +123,28 @@ func (b *Sandbox) begin(s *Spawner, opts Options, socket, stdout, stderr *os.Fil
 	case err != nil:
 		return fmt.Errorf("start a sandbox: %w", err)
 	case pidfd < 0:
-		return errors.Join(errors.New("start a sandbox: the kernel has no pidfd, Linux 5.10 or newer is needed"), unix.Kill(b.PID, unix.SIGKILL))
+		return errors.Join(errors.New("start a sandbox: the kernel has no pidfd, Linux 5.10 or newer is needed"), b.abandon())
 	}
 	if err := unix.SetNonblock(pidfd, true); err != nil {
-		return errors.Join(fmt.Errorf("watch a sandbox: %w", err), unix.Close(pidfd), unix.Kill(b.PID, unix.SIGKILL))
+		return errors.Join(fmt.Errorf("watch a sandbox: %w", err), unix.Close(pidfd), b.abandon())
 	}
 	b.pidfd = os.NewFile(uintptr(pidfd), "pidfd")
+	if opts.IDs.some() {
+		b.ids = opts.IDs
+		if b.users, err = openUsers(b.PID); err != nil {
+			return errors.Join(err, b.pidfd.Close(), b.abandon())
+		}
+	}
 	return nil
+}
+
+// abandon ends a process that cannot be used.
+func (b *Sandbox) abandon() error {
+	if err := unix.Kill(b.PID, unix.SIGKILL); err != nil {
+		return err
+	}
+	_, err := unix.Wait4(b.PID, nil, 0, nil)
+	return err
 }
 
 // reap waits for the end of the process, without a thread that does.
@@ -167,9 +188,46 @@ type Files struct {
 	Filter  *os.File // the seccomp program; nil: none
 }
 
+// Rlimit is a limit of a process, soft and hard.
+type Rlimit struct {
+	Resource int // as in setrlimit(2)
+	Value    uint64
+}
+
+// Limit sets limits of the first process, which all others inherit. The server
+// does, as the root of a user namespace may only lower them.
+func (b *Sandbox) Limit(limits []Rlimit) error {
+	for _, limit := range limits {
+		if err := unix.Prlimit(b.PID, limit.Resource, &unix.Rlimit{Cur: limit.Value, Max: limit.Value}, nil); err != nil {
+			return fmt.Errorf("set the limit of resource %d to %d: %w", limit.Resource, limit.Value, err)
+		}
+	}
+	return nil
+}
+
+// giveOutput makes the function's user the owner of its output, so that it can open
+// /dev/stdout, as programs do whose log is a file.
+func (b *Sandbox) giveOutput(uid, gid uint32) error {
+	for _, output := range []*os.File{b.Stdout, b.Stderr} {
+		conn, err := output.SyscallConn()
+		if err != nil {
+			return err
+		}
+		var owned error
+		err = conn.Control(func(fd uintptr) { owned = unix.Fchown(int(fd), b.ids.Host(uid), b.ids.Host(gid)) })
+		if err := errors.Join(err, owned); err != nil {
+			return fmt.Errorf("give the function its output: %w", err)
+		}
+	}
+	return nil
+}
+
 // Run gives the sandbox a job and returns when the function's program runs. After
 // an error the sandbox is of no use.
 func (b *Sandbox) Run(ctx context.Context, todo *job.Job, files Files) error {
+	if err := b.giveOutput(todo.UID, todo.GID); err != nil {
+		return err
+	}
 	todo.HasSockets, todo.HasFilter = files.Sockets != nil, files.Filter != nil
 	message, err := todo.Marshal()
 	if err != nil {
@@ -265,6 +323,11 @@ func (b *Sandbox) Status() Status { return b.status }
 func (b *Sandbox) Close() error {
 	<-b.done
 	var err error
-	b.closeOnce.Do(func() { err = errors.Join(b.socket.Close(), b.pidfd.Close()) })
+	b.closeOnce.Do(func() {
+		err = errors.Join(b.socket.Close(), b.pidfd.Close())
+		if b.users != nil {
+			err = errors.Join(err, b.users.Close())
+		}
+	})
 	return err
 }

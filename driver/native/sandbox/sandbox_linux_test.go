@@ -58,15 +58,29 @@ func newSpawner(t *testing.T) *Spawner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewSpawner(self, []string{SelfArg})
+	s, err := NewSpawner(self, []string{SelfArg})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(s.Close)
 	return s
 }
 
-// spawn starts a sandbox that is ready, and ends with the test.
-func spawn(t *testing.T, s *Spawner) *Sandbox {
+// bothWays runs a test with sandboxes that have a user namespace, and without.
+func bothWays(t *testing.T, test func(t *testing.T, spawn func() *Sandbox)) {
 	t.Helper()
-	box, err := s.Spawn(Options{})
+	s := newSpawner(t)
+	for name, ids := range map[string]IDs{"host's users": {}, "own users": {First: DefaultFirstID}} {
+		t.Run(name, func(t *testing.T) {
+			test(t, func() *Sandbox { return spawn(t, s, ids) })
+		})
+	}
+}
+
+// spawn starts a sandbox that is ready, and ends with the test.
+func spawn(t *testing.T, s *Spawner, ids IDs) *Sandbox {
+	t.Helper()
+	box, err := s.Spawn(Options{IDs: ids})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,9 +131,9 @@ func layers(t *testing.T) []string {
 	return []string{top, base}
 }
 
-func root(t *testing.T) *os.File {
+func root(t *testing.T, box *Sandbox) *os.File {
 	t.Helper()
-	mount, err := Overlay(layers(t))
+	mount, err := box.Overlay(layers(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,29 +163,28 @@ func await(t *testing.T, box *Sandbox) Status {
 	case <-box.Done():
 		return box.Status()
 	case <-time.After(10 * time.Second):
-		t.Fatal("it does not end")
+		t.Fatal("it does not end", box.ids)
 		return Status{}
 	}
 }
 
 func TestSandboxRunsItsJob(t *testing.T) {
-	s := newSpawner(t)
-	for name, init := range map[string]bool{"as process 1": false, "below an init": true} {
-		t.Run(name, func(t *testing.T) {
-			box := spawn(t, s)
+	bothWays(t, func(t *testing.T, spawn func() *Sandbox) {
+		for _, init := range []bool{false, true} {
+			box := spawn()
 			todo := runs("print", "to stdout", "to stderr")
 			todo.Init = init
-			if err := box.Run(deadline(t), todo, Files{Root: root(t)}); err != nil {
+			if err := box.Run(deadline(t), todo, Files{Root: root(t, box)}); err != nil {
 				t.Fatal(err)
 			}
 			if out, err := output(t, box.Stdout), output(t, box.Stderr); out != "to stdout\n" || err != "to stderr\n" {
-				t.Errorf("stdout %q, stderr %q", out, err)
+				t.Errorf("with an init %v: stdout %q, stderr %q", init, out, err)
 			}
 			if status := await(t, box); status != (Status{}) {
-				t.Errorf("status %+v", status)
+				t.Errorf("with an init %v: status %+v", init, status)
 			}
-		})
-	}
+		}
+	})
 }
 
 func TestExitOfTheProgramIsReported(t *testing.T) {
@@ -188,13 +201,13 @@ func TestExitOfTheProgramIsReported(t *testing.T) {
 		"terminated, init": {true, func(b *Sandbox) error { return b.Signal(unix.SIGTERM) }, Status{Code: 128 + int(unix.SIGTERM)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			box := spawn(t, s)
+			box := spawn(t, s, IDs{})
 			todo := runs("exit", "7")
 			if tt.end != nil {
 				todo = runs("sleep")
 			}
 			todo.Init = tt.init
-			if err := box.Run(deadline(t), todo, Files{Root: root(t)}); err != nil {
+			if err := box.Run(deadline(t), todo, Files{Root: root(t, box)}); err != nil {
 				t.Fatal(err)
 			}
 			if tt.end != nil {
@@ -219,14 +232,13 @@ func TestFailedStepIsNamed(t *testing.T) {
 		"program": {func(j *job.Job) { j.Args[0] = "/absent" }, "execute /absent: no such file"},
 		"path":    {func(j *job.Job) { j.Args[0] = "absent" }, "in no directory of PATH"},
 		"dir":     {func(j *job.Job) { j.Dir = "/absent" }, "working directory /absent"},
-		"limit":   {func(j *job.Job) { j.Rlimits = []job.Rlimit{{Resource: 999, Value: 1}} }, "limit of resource 999"},
 		"init":    {func(j *job.Job) { j.Args[0], j.Init = "/absent", true }, "execute /absent: no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			box := spawn(t, s)
+			box := spawn(t, s, IDs{})
 			todo := runs("sleep")
 			tt.change(todo)
-			err := box.Run(deadline(t), todo, Files{Root: root(t)})
+			err := box.Run(deadline(t), todo, Files{Root: root(t, box)})
 			if _, ok := errors.AsType[*job.Failure](err); !ok || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %s", err, tt.want)
 			}
@@ -238,7 +250,11 @@ func TestFailedStepIsNamed(t *testing.T) {
 }
 
 func TestWaitingSandboxSeesNothingOfTheHost(t *testing.T) {
-	box := spawn(t, newSpawner(t))
+	bothWays(t, func(t *testing.T, spawn func() *Sandbox) { seesNothing(t, spawn()) })
+}
+
+func seesNothing(t *testing.T, box *Sandbox) {
+	t.Helper()
 	entries, err := os.ReadDir(filepath.Join("/proc", itoa(box.PID), "root"))
 	if err != nil {
 		t.Fatal(err)
@@ -275,9 +291,12 @@ func TestSandboxesEndWithTheThreadThatStartedThem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewSpawner(self, []string{SelfArg})
-	waiting, busy := spawn(t, s), spawn(t, s)
-	if err := busy.Run(deadline(t), runs("sleep"), Files{Root: root(t)}); err != nil {
+	s, err := NewSpawner(self, []string{SelfArg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting, busy := spawn(t, s, IDs{}), spawn(t, s, IDs{First: DefaultFirstID})
+	if err := busy.Run(deadline(t), runs("sleep"), Files{Root: root(t, busy)}); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
@@ -292,7 +311,7 @@ func TestSandboxesEndWithTheThreadThatStartedThem(t *testing.T) {
 }
 
 func TestSandboxWithoutAServerEnds(t *testing.T) {
-	box := spawn(t, newSpawner(t))
+	box := spawn(t, newSpawner(t), IDs{})
 	if err := box.socket.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -308,19 +327,26 @@ func BenchmarkSpawn(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := NewSpawner(self, []string{SelfArg})
+	s, err := NewSpawner(self, []string{SelfArg})
+	if err != nil {
+		b.Fatal(err)
+	}
 	defer s.Close()
-	for b.Loop() {
-		box, err := s.Spawn(Options{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := box.Ready(b.Context()); err != nil {
-			b.Fatal(err)
-		}
-		_ = box.Kill()
-		_ = box.Close()
-		_ = box.Stdout.Close()
-		_ = box.Stderr.Close()
+	for name, ids := range map[string]IDs{"host's users": {}, "own users": {First: DefaultFirstID}} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				box, err := s.Spawn(Options{IDs: ids})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := box.Ready(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				_ = box.Kill()
+				_ = box.Close()
+				_ = box.Stdout.Close()
+				_ = box.Stderr.Close()
+			}
+		})
 	}
 }

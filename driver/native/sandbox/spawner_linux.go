@@ -13,13 +13,15 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Spawner starts sandboxes. The kernel ends a sandbox when the thread ends that
 // started it, so they are all started by one that lives as long as the Spawner.
 // It is safe for concurrent use.
 type Spawner struct {
-	program string
+	program *os.File
 	args    []string
 	work    chan func()
 	closing chan struct{} // closed by Close
@@ -48,23 +50,45 @@ func FindInit() (program string, args []string, err error) {
 	return self, []string{SelfArg}, nil
 }
 
+// programPath is the program as a sandbox executes it, from its fourth descriptor:
+// the way to it on disk may be closed to who is root in a user namespace only.
+const programPath = "/proc/self/fd/4"
+
 // NewSpawner returns a Spawner of sandboxes that begin with a program. Close ends
 // it, and all of its sandboxes.
-func NewSpawner(program string, args []string) *Spawner {
+func NewSpawner(path string, args []string) (*Spawner, error) {
+	program, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("find the sandbox's first program: %w", err)
+	}
 	s := &Spawner{program: program, args: args, work: make(chan func()), closing: make(chan struct{}), ended: make(chan struct{})}
-	go func() {
-		runtime.LockOSThread() // and never unlocked, so that the thread ends with this
-		defer close(s.ended)
-		for {
-			select {
-			case do := <-s.work:
-				do()
-			case <-s.closing:
-				return
-			}
+	go s.serve(make(chan struct{}))
+	return s, nil
+}
+
+// serve does the work, on a thread that ends with it. Begun is closed when it has its
+// thread.
+func (s *Spawner) serve(begun chan struct{}) {
+	runtime.LockOSThread() // and never unlocked, so that the thread ends with this
+	if unix.Gettid() == unix.Getpid() {
+		// Go never ends the main thread. As long as this keeps it, another one has to run.
+		another := make(chan struct{})
+		go s.serve(another)
+		<-another
+		runtime.UnlockOSThread()
+		close(begun)
+		return
+	}
+	close(begun)
+	defer close(s.ended)
+	for {
+		select {
+		case do := <-s.work:
+			do()
+		case <-s.closing:
+			return
 		}
-	}()
-	return s
+	}
 }
 
 // errClosed is for what comes after Close.
@@ -83,6 +107,10 @@ func (s *Spawner) run(do func() error) error {
 
 // Close ends the thread. No Spawn may be under way.
 func (s *Spawner) Close() {
-	s.once.Do(func() { close(s.closing) })
+	s.once.Do(func() {
+		close(s.closing)
+		<-s.ended
+		_ = s.program.Close() // only read
+	})
 	<-s.ended
 }

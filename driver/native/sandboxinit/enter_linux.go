@@ -39,6 +39,11 @@ func (p *prepared) enter(todo *job.Job, with files) error {
 			return step("attach "+mount.path, err)
 		}
 	}
+	for i, name := range deviceNames {
+		if err := attachOver(p.devices[i], "/dev/"+name, 0); err != nil {
+			return step("attach /dev/"+name, err)
+		}
+	}
 	if err := showCgroups(); err != nil {
 		return err
 	}
@@ -61,7 +66,12 @@ func (p *prepared) enter(todo *job.Job, with files) error {
 // attachInside attaches a mount to a directory, and not to where a link of the
 // image leads to.
 func attachInside(mount int, dir string) error {
-	at, err := unix.Openat2(unix.AT_FDCWD, dir, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_DIRECTORY, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	return attachOver(mount, dir, unix.O_DIRECTORY)
+}
+
+// attachOver is attachInside for anything, opened with further flags.
+func attachOver(mount int, path string, flags uint64) error {
+	at, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | flags, Resolve: unix.RESOLVE_NO_SYMLINKS})
 	if err != nil {
 		return err
 	}

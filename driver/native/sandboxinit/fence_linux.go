@@ -19,10 +19,8 @@ func fence(todo *job.Job, filter int) error {
 	if err := unix.Sethostname([]byte(todo.Host)); err != nil {
 		return step("set the host name", err)
 	}
-	for _, limit := range todo.Rlimits {
-		if err := unix.Setrlimit(int(limit.Resource), &unix.Rlimit{Cur: limit.Value, Max: limit.Value}); err != nil {
-			return step(fmt.Sprintf("set the limit of resource %d", limit.Resource), err)
-		}
+	if err := keepFileLimit(); err != nil {
+		return step("keep the limit of open files", err)
 	}
 	for number := range uintptr(highestCapability) {
 		if todo.Capabilities&(1<<number) != 0 {
@@ -66,6 +64,17 @@ func fence(todo *job.Job, filter int) error {
 		}
 	}
 	return nil
+}
+
+// keepFileLimit sees to it that the program has the limit that the server has set:
+// Go's runtime raises its own at the start, and takes that back before it executes
+// another program, unless the limit was set in between.
+func keepFileLimit() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	return unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 }
 
 // setCapabilities leaves this thread exactly these.

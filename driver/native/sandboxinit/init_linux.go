@@ -16,15 +16,22 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/tinefn/tine/driver/native/job"
 )
 
-// socket is the descriptor of the socket to the server. Standard output and error
-// are the function's.
-const socket = 3
+// The descriptors that a sandbox begins with, beside the function's standard ones:
+// the socket to the server, and this program, from which it was executed.
+const (
+	socket  = 3
+	program = 4
+)
+
+// processName is what is seen of a sandbox that waits.
+const processName = "sandbox-init"
 
 // failed is the exit code of a sandbox that could not run its job. The server
 // has been told why.
@@ -36,6 +43,7 @@ func Main() {
 	// the server, and the program that takes its place.
 	runtime.LockOSThread()
 	unix.CloseOnExec(socket)
+	_ = unix.Close(program)
 	if err := run(); err != nil {
 		report(err)
 		os.Exit(failed)
@@ -62,6 +70,10 @@ func report(err error) {
 func run() error {
 	if err := die(); err != nil {
 		return err
+	}
+	name, _ := unix.BytePtrFromString(processName) // which has no zero in it
+	if err := unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0); err != nil {
+		return step("set the process's name", err)
 	}
 	made, err := prepare()
 	if err != nil {

@@ -1,12 +1,18 @@
 package sandboxinit
 
 import (
+	"fmt"
+
 	"golang.org/x/sys/unix"
 )
 
 // prepared are mounts that are made but not attached anywhere yet, except for the
 // root, in which the sandbox waits.
-type prepared struct{ proc, sys, dev, pts, shm, queue int }
+type prepared struct {
+	proc, sys, dev, pts, shm, queue int
+
+	devices []int // those of the host, in the order of deviceNames
+}
 
 // Sizes of file systems that every sandbox has. Sources: Docker gives containers
 // 64 MiB of shared memory; nothing but nodes and links is in /dev.
@@ -48,6 +54,10 @@ func prepare() (*prepared, error) {
 	if err := fillDev(made.dev); err != nil {
 		return nil, step("fill /dev", err)
 	}
+	var err error
+	if made.devices, err = takeDevices(); err != nil {
+		return nil, step("take devices of the host", err)
+	}
 	return &made, leaveHost()
 }
 
@@ -74,12 +84,26 @@ func attach(mount int, path string) error {
 	return unix.MoveMount(mount, "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-// devices are the nodes that every container has, by their numbers. Source: the
-// runtime specification of the OCI, "Default Devices".
-var devices = []struct {
-	name         string
-	major, minor uint32
-}{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}}
+// deviceNames are the devices that every container has. Source: the runtime
+// specification of the OCI, "Default Devices".
+var deviceNames = []string{"null", "zero", "full", "random", "urandom", "tty"}
+
+// takeDevices takes devices of the host, as nobody can make any in a user namespace.
+// They can be written to, and their nodes cannot be changed.
+func takeDevices() (taken []int, err error) {
+	for _, name := range deviceNames {
+		device, err := unix.OpenTree(unix.AT_FDCWD, "/dev/"+name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if err != nil {
+			return nil, fmt.Errorf("/dev/%s: %w", name, err)
+		}
+		attributes := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC}
+		if err := unix.MountSetattr(device, "", unix.AT_EMPTY_PATH, &attributes); err != nil {
+			return nil, fmt.Errorf("/dev/%s: %w", name, err)
+		}
+		taken = append(taken, device)
+	}
+	return taken, nil
+}
 
 // devLinks are the links that programs expect, from the same place.
 var devLinks = [][2]string{
@@ -87,11 +111,8 @@ var devLinks = [][2]string{
 }
 
 func fillDev(dev int) error {
-	for _, node := range devices {
-		if err := unix.Mknodat(dev, node.name, unix.S_IFCHR|0o666, int(unix.Mkdev(node.major, node.minor))); err != nil {
-			return err
-		}
-		if err := unix.Fchmodat(dev, node.name, 0o666, 0); err != nil { // the umask cut it
+	for _, name := range deviceNames { // to attach them to
+		if err := unix.Mknodat(dev, name, unix.S_IFREG|0o600, 0); err != nil {
 			return err
 		}
 	}
