@@ -23,12 +23,8 @@ const forever time.Duration = math.MaxInt64
 // openDriver opens what runs containers, and takes the memory that its pool needs.
 func (n *Node) openDriver(ctx context.Context, size *capacity.Sizing) (driver.Driver, error) {
 	engine, err := n.opts.Driver, error(nil)
-	switch {
-	case engine != nil:
-	case n.config.Engine.Driver == config.DriverNative:
-		engine, err = n.openNative()
-	default:
-		engine, err = n.openDocker(ctx, size)
+	if engine == nil {
+		engine, err = n.openNamed(ctx, size)
 	}
 	if err != nil {
 		return nil, err
@@ -101,6 +97,14 @@ func (n *Node) preforkPool(size capacity.Sizing) (docker.Prefork, error) {
 	return docker.Prefork{
 		Min: c.Min, Max: most, Networks: c.Networks, UseOnce: c.UseOnce,
 		Quarantine: cmp.Or(c.Quarantine, -1), KeepUsed: cmp.Or(c.KeepUsed, -1),
-		Image: c.Image, Command: c.Command, Hostname: hostname, Observer: metrics.NewPrefork(n.registry),
+		Image: c.Image, Command: c.Command, Hostname: hostname, Observer: n.preforkMetrics(),
 	}, nil
+}
+
+// preforkMetrics are those of the pool, of whichever driver.
+func (n *Node) preforkMetrics() *metrics.Prefork {
+	if n.prefork == nil {
+		n.prefork = metrics.NewPrefork(n.registry)
+	}
+	return n.prefork
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -34,15 +35,11 @@ func (n *Node) openNative() (driver.Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("address of an engine to take images from, DOCKER_HOST: %w", err)
 	}
-	made, err := native.New(native.Options{
-		Dir: filepath.Join(c.StateDir, "native"), Keychain: keys, Engine: engine, Logger: n.log, EnableVolumes: c.EnableVolumes,
-		PullTimeout: cmp.Or(n.config.Runner.PullTimeout, forever),
-		Users:       sandboxUsers[c.Sandbox.Users], FirstID: c.Sandbox.FirstID, LastID: c.Sandbox.LastID,
-		Pool: native.Pool{Min: c.Sandbox.Min, Max: c.Sandbox.Max, Observer: metrics.NewPrefork(n.registry)},
-		Network: network.Options{
-			Bridge: c.Sandbox.Bridge, Subnet: c.Sandbox.Subnet, Nameservers: c.Sandbox.DNS, AllowHost: c.Sandbox.AllowHost, AllowPrivate: c.Sandbox.AllowPrivate,
-		},
-	})
+	opts := nativeSandboxes(n.config)
+	opts.Keychain, opts.Engine, opts.Logger, opts.EnableVolumes = keys, engine, n.log, c.EnableVolumes
+	opts.PullTimeout = cmp.Or(n.config.Runner.PullTimeout, forever)
+	opts.Pool = native.Pool{Min: c.Sandbox.Min, Max: c.Sandbox.Max, Observer: n.preforkMetrics()}
+	made, err := native.New(opts)
 	if err != nil {
 		return nil, errors.Join(err, engine.Close())
 	}
@@ -53,4 +50,20 @@ func (n *Node) openNative() (driver.Driver, error) {
 // sandboxUsers are the driver's words for what is set.
 var sandboxUsers = map[config.SandboxUsers]native.Users{
 	config.SandboxUsersAuto: native.UsersAuto, config.SandboxUsersOwn: native.UsersOwn, config.SandboxUsersHost: native.UsersHost,
+}
+
+// nativeSandboxes is what the settings say of sandboxes.
+func nativeSandboxes(c *config.Config) native.Options {
+	set := c.Engine.Sandbox
+	return native.Options{
+		Dir:   filepath.Join(c.Engine.StateDir, "native"),
+		Users: sandboxUsers[set.Users], FirstID: set.FirstID, LastID: set.LastID,
+		Network: network.Options{
+			Bridge: set.Bridge, Subnet: set.Subnet, Nameservers: set.DNS, AllowHost: set.AllowHost, AllowPrivate: set.AllowPrivate,
+		},
+	}
+}
+
+func examineNative(ctx context.Context, c *config.Config) []driver.Finding {
+	return native.Examine(ctx, nativeSandboxes(c))
 }

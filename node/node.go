@@ -19,6 +19,7 @@ import (
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/internal/config"
 	"github.com/tinefn/tine/internal/edge"
+	"github.com/tinefn/tine/internal/metrics"
 	"github.com/tinefn/tine/internal/telemetry"
 	"github.com/tinefn/tine/invoke"
 )
@@ -53,6 +54,7 @@ type Node struct {
 	web    *webServer
 
 	registry *prometheus.Registry
+	prefork  *metrics.Prefork // nil before a driver is opened
 }
 
 // New builds the node that the settings describe and opens what it needs:

@@ -161,7 +161,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 	ignore := goleak.IgnoreCurrent()
 	var log bytes.Buffer
 	_, err := node.New(t.Context(), node.Options{
-		Environ: []string{"FN_DB_URL=sqlite3://" + filepath.Join(t.TempDir(), "fn.db"), "DOCKER_HOST=unix:///nonexistent.sock", "FN_PORT=0"},
+		Environ: []string{"FN_DB_URL=sqlite3://" + filepath.Join(t.TempDir(), "fn.db"), "FN_DRIVER=docker", "DOCKER_HOST=unix:///nonexistent.sock", "FN_PORT=0"},
 		Stderr:  &log,
 	})
 	if err == nil || !strings.Contains(err.Error(), "/nonexistent.sock") {

@@ -37,8 +37,10 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return help(stdout, stderr)
+	case err == nil && flags.NArg() == 1 && flags.Arg(0) == "doctor":
+		return doctor(environ, stdout, stderr)
 	case err != nil || flags.NArg() > 0:
-		fmt.Fprintf(stderr, "fnserver takes --help, --version and no other arguments; settings are environment variables\n")
+		fmt.Fprintf(stderr, "fnserver takes --help, --version or doctor, and no other arguments; settings are environment variables\n")
 		return exitUsage
 	case *version:
 		fmt.Fprintln(stdout, buildVersion())
@@ -52,7 +54,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 }
 
 func help(stdout, stderr io.Writer) int {
-	fmt.Fprintln(stdout, "Usage: fnserver [--help | --version]\n\nA Tine node: keeps the definitions of functions and calls them. Settings are environment variables;\nfor each X that is not set, X_FILE may name a file that holds the value.")
+	fmt.Fprintln(stdout, "Usage: fnserver [--help | --version | doctor]\n\nA Tine node: keeps the definitions of functions and calls them. The doctor tells whether this machine\ncan run functions without Docker, or with it, and what to change if not. Settings are environment variables;\nfor each X that is not set, X_FILE may name a file that holds the value.")
 	if err := config.WriteHelp(stdout); err != nil {
 		fmt.Fprintln(stderr, "fnserver:", err)
 		return exitFailure

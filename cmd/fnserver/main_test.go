@@ -18,6 +18,8 @@ func TestArguments(t *testing.T) {
 		"version":        {[]string{"--version"}, nil, exitOK, "fnserver ", ""},
 		"unknown flag":   {[]string{"--port", "1"}, nil, exitUsage, "", "settings are environment variables"},
 		"argument":       {[]string{"start"}, nil, exitUsage, "", "settings are environment variables"},
+		"doctor, more":   {[]string{"doctor", "now"}, nil, exitUsage, "", "settings are environment variables"},
+		"doctor, wrong":  {[]string{"doctor"}, []string{"FN_PORT=x"}, exitFailure, "", "FN_PORT=\"x\""},
 		"wrong settings": {nil, []string{"FN_PORT=x", "FN_NODE_TYPE=y"}, exitFailure, "", "FN_NODE_TYPE=\"y\""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -149,30 +149,7 @@ var _ driver.Driver = (*Driver)(nil)
 // New connects to the engine and makes sure that it answers. With a StateDir
 // or a LabelTag it removes leftovers in the background. Close ends the driver.
 func New(ctx context.Context, opts Options) (*Driver, error) {
-	if opts.Host == "" {
-		opts.Host = DefaultHost
-	}
-	if opts.CallTimeout <= 0 {
-		opts.CallTimeout = DefaultCallTimeout
-	}
-	if opts.PullTimeout <= 0 {
-		opts.PullTimeout = DefaultPullTimeout
-	}
-	if opts.MaxStarts <= 0 {
-		opts.MaxStarts = DefaultMaxStarts
-	}
-	if opts.AccessTTL == 0 {
-		opts.AccessTTL = DefaultAccessTTL
-	}
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
-	if opts.Observe == nil {
-		opts.Observe = func(string, time.Duration, error) {}
-	}
-	if opts.Retried == nil {
-		opts.Retried = func(string) {}
-	}
+	opts = opts.withDefaults()
 	d := &Driver{opts: opts, log: opts.Logger, starts: newStarts(opts.MaxStarts), containers: map[*engineContainer]struct{}{}}
 	if len(opts.Auth) > 0 {
 		var err error
@@ -225,6 +202,34 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 		d.wg.Go(func() { cleaner.run(d.background) })
 	}
 	return d, nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.Host == "" {
+		o.Host = DefaultHost
+	}
+	if o.CallTimeout <= 0 {
+		o.CallTimeout = DefaultCallTimeout
+	}
+	if o.PullTimeout <= 0 {
+		o.PullTimeout = DefaultPullTimeout
+	}
+	if o.MaxStarts <= 0 {
+		o.MaxStarts = DefaultMaxStarts
+	}
+	if o.AccessTTL == 0 {
+		o.AccessTTL = DefaultAccessTTL
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Observe == nil {
+		o.Observe = func(string, time.Duration, error) {}
+	}
+	if o.Retried == nil {
+		o.Retried = func(string) {}
+	}
+	return o
 }
 
 // InstanceID is what the containers of this driver carry as the label

@@ -121,17 +121,9 @@ func New(opts Options) (_ *Driver, err error) {
 	if opts.Dir == "" {
 		return nil, errors.New("native driver: no directory for images is set")
 	}
-	if opts.PullTimeout <= 0 {
-		opts.PullTimeout = DefaultPullTimeout
-	}
-	if opts.MakeTimeout <= 0 {
-		opts.MakeTimeout = DefaultMakeTimeout
-	}
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
-	if os.Geteuid() != 0 {
-		return nil, errors.New("native driver: it needs root; run the server as root, or set FN_DRIVER=docker")
+	opts = opts.withDefaults()
+	if err := checkRights(); err != nil {
+		return nil, fmt.Errorf("native driver: %w", err)
 	}
 	d := &Driver{
 		opts: opts, log: opts.Logger, instance: randomInstance(),
@@ -165,24 +157,68 @@ func New(opts Options) (_ *Driver, err error) {
 	return d, nil
 }
 
+func (o Options) withDefaults() Options {
+	if o.PullTimeout <= 0 {
+		o.PullTimeout = DefaultPullTimeout
+	}
+	if o.MakeTimeout <= 0 {
+		o.MakeTimeout = DefaultMakeTimeout
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.FirstID == 0 && o.LastID == 0 {
+		o.FirstID, o.LastID = sandbox.DefaultFirstID, sandbox.DefaultLastID
+	}
+	return o
+}
+
+func checkRights() error {
+	if os.Geteuid() != 0 {
+		return errors.New("it needs root: run the server as root, or set FN_DRIVER=docker")
+	}
+	return nil
+}
+
 // openKernel makes what the kernel has of sandboxes in common.
-func (d *Driver) openKernel() (err error) {
-	program, args := d.opts.Init, d.opts.InitArgs
-	if program == "" {
-		if program, args, err = sandbox.FindInit(); err != nil {
+func (d *Driver) openKernel() error {
+	for _, open := range []func() (string, error){d.openSpawner, d.openGroups, d.openNetworks} {
+		if _, err := open(); err != nil {
 			return err
 		}
 	}
-	if d.spawner, err = sandbox.NewSpawner(program, args); err != nil {
-		return err
+	return d.openFilter()
+}
+
+// openSpawner finds the program that sandboxes begin with. Like the next ones it
+// says in words what it opened.
+func (d *Driver) openSpawner() (_ string, err error) {
+	program, args := d.opts.Init, d.opts.InitArgs
+	if program == "" {
+		if program, args, err = sandbox.FindInit(); err != nil {
+			return "", err
+		}
 	}
+	d.spawner, err = sandbox.NewSpawner(program, args)
+	return program, err
+}
+
+func (d *Driver) openGroups() (_ string, err error) {
 	if d.groups, err = cgroup.Open(cgroup.Options{Parent: d.opts.Parent, Instance: d.instance, Logger: d.log}); err != nil {
-		return err
+		return "", err
 	}
+	return d.groups.Mode().String(), nil
+}
+
+func (d *Driver) openNetworks() (_ string, err error) {
 	d.opts.Network.Instance, d.opts.Network.Logger = d.instance, d.log
 	if d.networks, err = network.Open(d.opts.Network); err != nil {
-		return err
+		return "", err
 	}
+	return d.networks.String(), nil
+}
+
+func (d *Driver) openFilter() error {
 	code, err := seccomp.Default(seccomp.Options{})
 	if err != nil {
 		return err

@@ -29,11 +29,7 @@ func (d *Driver) openUsers(ctx context.Context) error {
 	if d.opts.Users == UsersHost {
 		return nil
 	}
-	first, last := d.opts.FirstID, d.opts.LastID
-	if first == 0 && last == 0 {
-		first, last = sandbox.DefaultFirstID, sandbox.DefaultLastID
-	}
-	ids, err := sandbox.NewRange(first, last)
+	ids, err := sandbox.NewRange(d.opts.FirstID, d.opts.LastID)
 	if err != nil {
 		return err
 	}

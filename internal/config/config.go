@@ -112,7 +112,7 @@ type Scale struct {
 
 // Engine is about the container engine.
 type Engine struct {
-	Driver        string // "auto", "docker" or "native"
+	Driver        string // DriverAuto, DriverNative or DriverDocker
 	Host          string // DOCKER_HOST
 	CertPath      string
 	Auth          []byte        // credentials for registries, of FN_DOCKER_AUTH
@@ -172,8 +172,12 @@ const (
 	SandboxUsersHost SandboxUsers = "host"
 )
 
-// DriverNative is the driver that needs no engine.
-const DriverNative = "native"
+// The drivers.
+const (
+	DriverAuto   = "auto"   // the first of the others that works
+	DriverNative = "native" // needs no engine
+	DriverDocker = "docker"
+)
 
 // PreforkAuto is the size of a pool that depends on the machine.
 const PreforkAuto = -1

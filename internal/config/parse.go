@@ -213,7 +213,7 @@ func publicURL(c *Config, value string) error {
 
 func driverName(c *Config, value string) error {
 	switch value {
-	case "auto", "docker", "native":
+	case DriverAuto, DriverDocker, DriverNative:
 		c.Engine.Driver = value
 		return nil
 	}

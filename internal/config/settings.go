@@ -251,7 +251,7 @@ var containerSettings = []Setting{
 }
 
 var engineSettings = []Setting{
-	{"FN_DRIVER", groupEngine, "auto, docker or native", "auto", "What runs containers: Docker, or the server itself, which is not finished (docs/sandbox.md). At present auto is docker.", driverName},
+	{"FN_DRIVER", groupEngine, "auto, docker or native", "auto", "What runs containers: `native`, the server itself (docs/sandbox.md), or `docker`; `auto`, the first where this machine allows it and no setting is for Docker alone, else Docker. `fnserver doctor` tells.", driverName},
 	{
 		"DOCKER_HOST", groupEngine, "unix://<path> or tcp://<host>:<port>", "unix:///var/run/docker.sock",
 		"Where the engine answers.", text(func(c *Config) *string { return &c.Engine.Host }),

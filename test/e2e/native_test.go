@@ -10,17 +10,24 @@ import (
 	"time"
 )
 
-// startNative starts a node that runs functions itself. Its bridge is its own, as
-// another server may be on the machine.
-func startNative(t *testing.T, settings map[string]string) *node {
+func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("sandboxes need root")
 	}
-	all := map[string]string{
-		"FN_DRIVER": "native", "FN_SANDBOX_MIN": "3",
-		"FN_SANDBOX_BRIDGE": fmt.Sprintf("tine%d", os.Getpid()), "FN_SANDBOX_SUBNET": "10.86.0.0/20",
-	}
+}
+
+// ownBridge is a bridge that no other server has, and ownSubnet its network.
+func ownBridge() string { return fmt.Sprintf("tine%d", os.Getpid()) }
+
+const ownSubnet = "10.86.0.0/20"
+
+// startNative starts a node that runs functions itself. Its bridge is its own, as
+// another server may be on the machine.
+func startNative(t *testing.T, settings map[string]string) *node {
+	t.Helper()
+	needRoot(t)
+	all := map[string]string{"FN_DRIVER": "native", "FN_SANDBOX_MIN": "3", "FN_SANDBOX_BRIDGE": ownBridge(), "FN_SANDBOX_SUBNET": ownSubnet}
 	for name, value := range settings {
 		all[name] = value
 	}

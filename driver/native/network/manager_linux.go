@@ -20,6 +20,9 @@ import (
 // millisecond.
 const guardInterval = 10 * time.Second
 
+// String tells which network it is.
+func (m *Manager) String() string { return fmt.Sprintf("bridge %s, %s", m.opts.Bridge, m.opts.Subnet) }
+
 // closeTimeout is how long Close takes at most, if its context has no earlier
 // deadline.
 const closeTimeout = 30 * time.Second

@@ -1,0 +1,55 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/internal/capacity"
+	"github.com/tinefn/tine/internal/config"
+)
+
+// openNamed opens the driver that the settings name.
+func (n *Node) openNamed(ctx context.Context, size *capacity.Sizing) (driver.Driver, error) {
+	switch n.config.Engine.Driver {
+	case config.DriverNative:
+		return n.openNative()
+	case config.DriverDocker:
+		return n.openDocker(ctx, size)
+	}
+	if why := dockerOnly(n.config); why != "" {
+		n.log.Info("Docker is used, as a setting is for it alone", slog.String("setting", why))
+		return n.openDocker(ctx, size)
+	}
+	made, without := n.openNative()
+	if without == nil {
+		return made, nil
+	}
+	n.log.Info("the native driver does not work here, Docker is tried", slog.Any("cause", without))
+	made, err := n.openDocker(ctx, size)
+	if err != nil {
+		return nil, fmt.Errorf("no driver works on this machine, fnserver doctor tells more: %w", errors.Join(without, err))
+	}
+	return made, nil
+}
+
+// dockerOnly names a setting that has a meaning for Docker alone, if one is set:
+// whoever set it means Docker.
+func dockerOnly(c *config.Config) string {
+	for _, setting := range []struct {
+		name string
+		set  bool
+	}{
+		{"FN_CONTAINER_RUNTIME", c.Engine.Runtime != ""},
+		{"FN_CONTAINER_RUNTIMES_ALLOWED", len(c.Engine.Runtimes) > 0},
+		{"FN_DOCKER_NETWORKS", len(c.Engine.Networks) > 0},
+		{"FN_IOFS_DOCKER_PATH", c.Sockets.EnginePath != ""},
+	} {
+		if setting.set {
+			return setting.name
+		}
+	}
+	return ""
+}
