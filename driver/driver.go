@@ -126,6 +126,16 @@ type Container interface {
 	Remove(ctx context.Context) error
 }
 
+// MemoryMeter is implemented by containers of drivers that can tell what one holds
+// without asking an engine for it.
+type MemoryMeter interface {
+	// HeldMemory is the memory in bytes that the container's processes, and the
+	// kernel on their behalf, hold now: without copies of files, which the kernel
+	// drops when it needs the memory. It may be called beside all other methods. An
+	// error that is errors.ErrUnsupported means that nobody knows.
+	HeldMemory() (int64, error)
+}
+
 // Capabilities describe an engine as data.
 type Capabilities struct {
 	Name    string // "docker", "fake"

@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -70,6 +71,14 @@ func (c *Container) Frozen() bool {
 
 // Removed reports whether the container was removed.
 func (c *Container) Removed() bool { return isClosed(c.removed) }
+
+// HeldMemory is what the script says.
+func (c *Container) HeldMemory() (int64, error) {
+	if c.script.HeldMemory == 0 {
+		return 0, errors.ErrUnsupported
+	}
+	return c.script.HeldMemory, nil
+}
 
 // Kill ends the container's process from outside, as the kernel would.
 func (c *Container) Kill(exit driver.Exit) { c.end(exit) }

@@ -33,6 +33,8 @@ type Script struct {
 	Exit      *driver.Exit  // how the process ends by itself, ExitAfter its start; nil: never
 	ExitAfter time.Duration // of Exit
 
+	HeldMemory int64 // what it is said to hold of memory, in bytes; 0: nobody knows
+
 	// CrashOnCall makes the process end with status 1 in the middle of its
 	// first answer.
 	CrashOnCall bool

@@ -38,7 +38,10 @@ type container struct {
 	removing              atomic.Bool // by Remove, for good
 }
 
-var _ driver.Container = (*container)(nil)
+var (
+	_ driver.Container   = (*container)(nil)
+	_ driver.MemoryMeter = (*container)(nil)
+)
 
 // Create takes a sandbox from the pool, or makes one if there is none.
 func (d *Driver) Create(ctx context.Context, spec *driver.Spec) (_ driver.Container, err error) {
@@ -234,6 +237,9 @@ func (c *container) freezing(what string, do func() error) error {
 	}
 	return nil
 }
+
+// HeldMemory is what the control group counts.
+func (c *container) HeldMemory() (int64, error) { return c.unit.group.HeldMemory() }
 
 // Stop sends SIGTERM, and SIGKILL after a second or when ctx ends.
 func (c *container) Stop(ctx context.Context) error {

@@ -118,6 +118,14 @@ func (c *container) Remove(ctx context.Context) error {
 	return err
 }
 
+// HeldMemory is what the driver says, which need not ask the engine.
+func (c *container) HeldMemory() (int64, error) {
+	if meter, ok := c.Container.(driver.MemoryMeter); ok {
+		return meter.HeldMemory()
+	}
+	return 0, errors.ErrUnsupported
+}
+
 // guard makes a request unless requests are being refused.
 func (d *Driver) guard(what string, request func() error) error {
 	trial, err := d.admit(what)

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tinefn/tine/internal/pool"
@@ -12,6 +14,7 @@ type levels struct {
 
 	containers                         map[string]*prometheus.Desc // by Fn's name of a state
 	waiting                            *prometheus.Desc
+	held                               *prometheus.Desc // also by state
 	cpuUsed, cpuFree, memUsed, memFree *prometheus.Desc
 }
 
@@ -24,6 +27,8 @@ func RegisterLevels(registry prometheus.Registerer, p *pool.Pool) {
 	l := &levels{
 		pool: p, containers: map[string]*prometheus.Desc{},
 		waiting: desc(tineNamespace, "queue_callers", "Callers in line for an instance.", functionLabels...),
+		held: desc(tineNamespace, "instance_memory_bytes", "Memory that instances hold, as their control groups count it, without copies of files.",
+			append(slices.Clone(functionLabels), "state")...),
 		cpuUsed: desc(namespace, "util_cpu_used", "Reserved processor time, in thousandths of a processor."),
 		cpuFree: desc(namespace, "util_cpu_avail", "Processor time that is not reserved."),
 		memUsed: desc(namespace, "util_mem_used", "Reserved memory, in bytes."),
@@ -39,7 +44,7 @@ func (l *levels) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range l.containers {
 		descs <- desc
 	}
-	for _, desc := range []*prometheus.Desc{l.waiting, l.cpuUsed, l.cpuFree, l.memUsed, l.memFree} {
+	for _, desc := range []*prometheus.Desc{l.waiting, l.held, l.cpuUsed, l.cpuFree, l.memUsed, l.memFree} {
 		descs <- desc
 	}
 }
@@ -66,9 +71,32 @@ func (l *levels) Collect(metrics chan<- prometheus.Metric) {
 		}
 		send(l.waiting, float64(c.Waiting), of.values()...)
 	}
+	l.collectHeld(counts, send)
 	stats := l.pool.Stats()
 	send(l.cpuUsed, float64(stats.Used.MilliCPU))
 	send(l.cpuFree, float64(stats.Total.MilliCPU-stats.Used.MilliCPU))
 	send(l.memUsed, float64(stats.Used.MemoryBytes))
 	send(l.memFree, float64(stats.Total.MemoryBytes-stats.Used.MemoryBytes))
+}
+
+// collectHeld adds up what instances hold, where the driver can tell. Functions that
+// have come since they were counted are left for the next time.
+func (l *levels) collectHeld(counted map[labels]*pool.Counts, send func(desc *prometheus.Desc, value float64, values ...string)) {
+	type place struct {
+		of    labels
+		state string
+	}
+	held := map[place]int64{}
+	l.pool.HeldMemory(func(spec *pool.Spec, state pool.State, bytes int64) {
+		of := labels{spec.AppID, spec.FnID, spec.Container.Image}
+		if counted[of] == nil {
+			of = labels{other, other, other}
+		}
+		held[place{of, stateNames[state]}] += bytes
+	})
+	for at, bytes := range held {
+		if counted[at.of] != nil {
+			send(l.held, float64(bytes), append(at.of.values(), at.state)...)
+		}
+	}
 }

@@ -78,6 +78,9 @@ func newParts(t *testing.T, freezeAfter time.Duration) *parts {
 			}
 			fake.Echo(w, r)
 		})}
+		if spec.Image == "holds" {
+			script.HeldMemory = 5 << 20
+		}
 		if spec.Image == "crashes" {
 			script.Exit, script.NeverSocket = &driver.Exit{Code: 3}, true
 		}
@@ -150,6 +153,17 @@ func TestCallsAndInstancesAreCounted(t *testing.T) {
 	)
 	if text := strings.Join(got, "\n"); strings.Contains(text, ofA) {
 		t.Error("a function without instances is not forgotten")
+	}
+}
+
+func TestHeldMemoryIsCountedByState(t *testing.T) {
+	p := newParts(t, 0)
+	p.call(t, "holds", http.Header{})
+	const paused = `tine_instance_memory_bytes{app_id="app",fn_id="holds",image_name="holds",state="paused"} 5.24288e+06`
+	for deadline := time.Now().Add(5 * time.Second); !slices.Contains(scrape(t, p.registry), paused); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s in\n%s", paused, strings.Join(scrape(t, p.registry), "\n"))
+		}
 	}
 }
 

@@ -1,6 +1,9 @@
 package pool
 
-import "github.com/tinefn/tine/internal/capacity"
+import (
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/internal/capacity"
+)
 
 // Stats is a snapshot of the pool.
 type Stats struct {
@@ -60,4 +63,30 @@ func (g *group) counts() Counts {
 		}
 	}
 	return c
+}
+
+// HeldMemory calls f with what each instance that was launched holds of memory, in
+// bytes, as far as its driver can tell. It takes a few reads of files for each, which it
+// does without the pool's mutex, so that an instance may have moved on meanwhile.
+func (p *Pool) HeldMemory(f func(spec *Spec, state State, bytes int64)) {
+	type held struct {
+		spec  *Spec
+		state State
+		meter driver.MemoryMeter
+	}
+	var all []held
+	p.mu.Lock()
+	for _, g := range p.groups {
+		for inst := range g.all {
+			if meter, ok := inst.container.(driver.MemoryMeter); ok && inst.state != Launching {
+				all = append(all, held{g.spec, inst.state, meter})
+			}
+		}
+	}
+	p.mu.Unlock()
+	for _, one := range all {
+		if bytes, err := one.meter.HeldMemory(); err == nil { // otherwise it has ended, or nobody knows
+			f(one.spec, one.state, bytes)
+		}
+	}
 }

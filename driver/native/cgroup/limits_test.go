@@ -126,15 +126,26 @@ func TestCountsOfBothVersions(t *testing.T) {
 			if _, err := g.Stats(); err == nil {
 				t.Error("counts of nothing")
 			}
+			if _, err := g.HeldMemory(); err == nil {
+				t.Error("memory of nothing")
+			}
 			put(t, g.core(), map[string]string{"cpu.stat": "usage_usec 1234\nuser_usec 1000\n"})
 			put(t, g.dir("memory"), map[string]string{
 				"memory.current": "4096\n", "memory.events": "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\noom_group_kill 0\n",
+				"memory.stat":           "anon 100\ninactive_file 96\nactive_file 1000\n",
 				"memory.usage_in_bytes": "4096\n", "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
 			})
 			put(t, g.dir("pids"), map[string]string{"pids.current": "3\n"})
 			put(t, g.dir("cpu"), map[string]string{"cpuacct.usage": "1234000\n"})
 			if got, err := g.Stats(); err != nil || got != want {
 				t.Errorf("got %+v, %v", got, err)
+			}
+			if held, err := g.HeldMemory(); err != nil || held != 3000 {
+				t.Errorf("%d bytes held, %v", held, err)
+			}
+			put(t, g.dir("memory"), map[string]string{"memory.stat": "inactive_file 0\nactive_file 5000\n"})
+			if held, err := g.HeldMemory(); err != nil || held != 0 {
+				t.Errorf("%d bytes held, %v", held, err)
 			}
 			if kills, err := g.OutOfMemory(); err != nil || kills != 2 {
 				t.Errorf("%d kills, %v", kills, err)

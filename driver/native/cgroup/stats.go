@@ -4,6 +4,7 @@ package cgroup
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -12,6 +13,31 @@ type Stats struct {
 	MemoryBytes uint64        // now, with what the kernel keeps of files for them
 	CPU         time.Duration // in all, of all processors
 	Processes   uint64        // now; threads count
+}
+
+// HeldMemory is what the group's processes, and the kernel for them, hold of memory in
+// bytes: all that counts against the limit but copies of files, which the kernel drops
+// before it runs into it. Files in memory, such as those in /tmp, do count.
+func (g *Group) HeldMemory() (int64, error) {
+	file := "memory.current"
+	if g.manager.tree.mode != V2 {
+		file = "memory.usage_in_bytes"
+	}
+	held, err := readNumber(g.dir("memory"), file)
+	if err == nil {
+		// Version 1 has fields total_… beside them, for the groups below, of which there are none.
+		for _, name := range []string{"inactive_file", "active_file"} {
+			var copies uint64
+			if copies, err = readField(g.dir("memory"), "memory.stat", name); err != nil {
+				break
+			}
+			held -= min(copies, held) // they were read at different times
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read what memory control group %s holds: %w", g.path(), err)
+	}
+	return int64(min(held, math.MaxInt64)), nil
 }
 
 // Stats reads what the group uses.
