@@ -18,10 +18,10 @@ CYCLES ?= 10000
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: engine ## from a fresh clone to a function that answers; serves until Ctrl-C
+run: ## from a fresh clone to a function that answers; serves until Ctrl-C
 	@$(GO) build -o bin/quickstart ./test/quickstart && exec bin/quickstart
 
-demo: engine ## the same, and end
+demo: ## the same, and end
 	@$(GO) build -o bin/quickstart ./test/quickstart && exec bin/quickstart -once
 
 build: ## bin/fnserver, and what its sandboxes begin with

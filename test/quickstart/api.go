@@ -16,33 +16,37 @@ type apiClient struct{ base string }
 
 // definition is what the quickstart needs to know of an app, function or trigger.
 type definition struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Image string `json:"image"` // of a function
 }
 
 // register makes app, function and trigger, or finds those of an earlier run,
 // and returns the function's ID.
 func register(ctx context.Context, api *apiClient, image string) (string, error) {
-	appID, err := api.ensure(ctx, "/v2/apps", nil, map[string]any{"name": "demo"})
+	app, err := api.ensure(ctx, "/v2/apps", nil, map[string]any{"name": "demo"})
 	if err != nil {
 		return "", fmt.Errorf("register the app: %w", err)
 	}
-	inApp := url.Values{"app_id": {appID}}
-	fnID, err := api.ensure(ctx, "/v2/fns", inApp, map[string]any{"name": "hello", "app_id": appID, "image": image})
+	inApp := url.Values{"app_id": {app.ID}}
+	fn, err := api.ensure(ctx, "/v2/fns", inApp, map[string]any{"name": "hello", "app_id": app.ID, "image": image})
+	if err == nil && fn.Image != image { // the example was changed since
+		err = api.do(ctx, http.MethodPut, "/v2/fns/"+fn.ID, map[string]any{"image": image}, &fn)
+	}
 	if err != nil {
 		return "", fmt.Errorf("register the function: %w", err)
 	}
 	_, err = api.ensure(ctx, "/v2/triggers", inApp, map[string]any{
-		"name": "hello", "app_id": appID, "fn_id": fnID, "type": "http", "source": "/hello",
+		"name": "hello", "app_id": app.ID, "fn_id": fn.ID, "type": "http", "source": "/hello",
 	})
 	if err != nil {
 		return "", fmt.Errorf("register the trigger: %w", err)
 	}
-	return fnID, nil
+	return fn.ID, nil
 }
 
-// ensure creates a definition unless one of its name exists, and returns its ID.
-func (c *apiClient) ensure(ctx context.Context, path string, scope url.Values, body map[string]any) (string, error) {
+// ensure creates a definition unless one of its name exists, and returns it.
+func (c *apiClient) ensure(ctx context.Context, path string, scope url.Values, body map[string]any) (definition, error) {
 	query := url.Values{"name": {body["name"].(string)}}
 	for key, values := range scope {
 		query[key] = values
@@ -51,16 +55,14 @@ func (c *apiClient) ensure(ctx context.Context, path string, scope url.Values, b
 		Items []definition `json:"items"`
 	}
 	if err := c.do(ctx, http.MethodGet, path+"?"+query.Encode(), nil, &found); err != nil {
-		return "", err
+		return definition{}, err
 	}
 	if len(found.Items) > 0 {
-		return found.Items[0].ID, nil
+		return found.Items[0], nil
 	}
 	var made definition
-	if err := c.do(ctx, http.MethodPost, path, body, &made); err != nil {
-		return "", err
-	}
-	return made.ID, nil
+	err := c.do(ctx, http.MethodPost, path, body, &made)
+	return made, err
 }
 
 func (c *apiClient) do(ctx context.Context, method, path string, body, answer any) error {

@@ -1,7 +1,7 @@
 // Quickstart takes a newcomer from a fresh clone to a function that answers:
 // it builds the server and the example function, starts the one, registers the
-// other, calls it in both ways, and prints what to try next. It needs a
-// container engine; scripts/engine.sh sees to that.
+// other, calls it in both ways, and prints what to try next. It needs root, or
+// else Docker; fnserver doctor tells what is missing.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tinefn/tine/test/image"
+	"github.com/tinefn/tine/test/functions"
 )
 
 func main() {
@@ -29,8 +29,6 @@ func main() {
 		os.Exit(1)
 	}
 }
-
-const exampleImage = "tine-examples/hello-go:0.0.1"
 
 // warmCalls is how many calls the printed warm time is the median of.
 const warmCalls = 20
@@ -49,16 +47,17 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 
 	say(out, "Building the server and the example function examples/hello-go")
-	binary := filepath.Join("bin", "fnserver")
-	if err := goBuild(ctx, binary, "./cmd/fnserver"); err != nil {
+	binary, err := buildServer(ctx, "bin")
+	if err != nil {
 		return err
 	}
-	if err := image.FromGo(ctx, "examples/hello-go", ".", exampleImage); err != nil {
-		return fmt.Errorf("build the image of the example: %w", err)
+	image, archive, err := functions.Build(ctx, functions.Go, "examples/hello-go")
+	if err != nil {
+		return err
 	}
 
 	say(out, "Starting the server, data in %s", dir)
-	server, err := startServer(ctx, binary, dir, *port)
+	server, err := startServer(ctx, binary, dir, archive, *port)
 	if err != nil {
 		return err
 	}
@@ -70,7 +69,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 
 	say(out, "Registering app demo, function hello and trigger /hello")
 	api := &apiClient{base: server.url}
-	fnID, err := register(ctx, api, exampleImage)
+	fnID, err := register(ctx, api, image)
 	if err != nil {
 		return err
 	}

@@ -20,11 +20,22 @@ const (
 	stopDeadline  = 45 * time.Second
 )
 
-func goBuild(ctx context.Context, output, pkg string) error {
-	build := exec.CommandContext(ctx, "go", "build", "-o", output, pkg)
+// buildServer builds the server into a directory, and beside it the program that its
+// sandboxes begin with, which the server would stand in for by itself.
+func buildServer(ctx context.Context, dir string) (binary string, err error) {
+	binary = filepath.Join(dir, "fnserver")
+	if err := goBuild(ctx, nil, "-o", binary, "./cmd/fnserver"); err != nil {
+		return "", err
+	}
+	return binary, goBuild(ctx, []string{"CGO_ENABLED=0"}, "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, "sandbox-init"), "./cmd/sandbox-init")
+}
+
+func goBuild(ctx context.Context, environ []string, args ...string) error {
+	build := exec.CommandContext(ctx, "go", append([]string{"build"}, args...)...)
+	build.Env = append(os.Environ(), environ...)
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
-		return fmt.Errorf("go build %s: %w", pkg, err)
+		return fmt.Errorf("go build %s: %w", args[len(args)-1], err)
 	}
 	return nil
 }
@@ -38,8 +49,8 @@ type server struct {
 	err   error
 }
 
-// startServer starts the binary and waits until it answers.
-func startServer(ctx context.Context, binary, dir string, port int) (*server, error) {
+// startServer starts the binary, with images that it loads, and waits until it answers.
+func startServer(ctx context.Context, binary, dir, images string, port int) (*server, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, err
 	}
@@ -61,6 +72,8 @@ func startServer(ctx context.Context, binary, dir string, port int) (*server, er
 		"FN_PORT="+strconv.Itoa(port),
 		"FN_DB_URL=sqlite3://"+filepath.Join(dir, "fn.db"),
 		"FN_IOFS_PATH="+filepath.Join(dir, "iofs"),
+		"FN_STATE_DIR="+dir,
+		"FN_DOCKER_LOAD_FILE="+images,
 	)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	// A Ctrl-C at the terminal is for this program, which then stops the server.
