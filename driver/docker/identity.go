@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tinefn/tine/internal/durable"
 )
 
 // Each driver has an identifier of its own, which is on all its containers. So
@@ -67,20 +69,13 @@ func makeIdentity(dir string) (*identity, error) {
 			return nil, errors.Join(err, os.Remove(path))
 		}
 		if made != nil {
-			syncDir(dir)
+			// Containers outlive a sudden end of the machine. A file system that
+			// cannot sync keeps the file nearly always all the same.
+			_ = durable.SyncDir(dir)
 			return made, nil
 		}
 	}
 	return nil, fmt.Errorf("each new file in %s was taken by another process", dir)
-}
-
-// syncDir makes a new file outlive a sudden end of the machine, as containers
-// do. A file system that cannot do that keeps it nearly always all the same.
-func syncDir(dir string) {
-	if d, err := os.Open(dir); err == nil {
-		_ = d.Sync()
-		_ = d.Close()
-	}
 }
 
 // deadIdentities locks and returns the identities of processes that are dead.

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/tinefn/tine/internal/durable"
 )
 
 // privateFile is the name of the record's file in Options.StateDir.
@@ -186,7 +188,7 @@ func (r *privateRecord) change(add func(*privateImages) bool) error {
 		next = privateImages{all: true}
 	}
 	if r.file != "" {
-		if err := replaceFile(r.file, next.encode()); err != nil {
+		if err := durable.Replace(r.file, next.encode(), 0o600); err != nil {
 			return fmt.Errorf(privateAdvice, err)
 		}
 		return nil // current reads it
@@ -211,34 +213,6 @@ func lockBeside(name string) (unlock func(), err error) {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return func() { _ = lock.Close() }, nil // which ends the lock
-}
-
-// replaceFile gives a file new content so that after a crash it has either the
-// old or the new one. The directory is made if there is none.
-func replaceFile(name string, content []byte) error {
-	dir := filepath.Dir(name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	aside, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) // or what a crash left
-	if err != nil {
-		return err
-	}
-	_, err = aside.Write(content)
-	if err == nil {
-		err = aside.Sync()
-	}
-	if err := errors.Join(err, aside.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(aside.Name(), name); err != nil {
-		return err
-	}
-	opened, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(opened.Sync(), opened.Close())
 }
 
 // The record's form: a line that says what it is, a line for each entry, and one

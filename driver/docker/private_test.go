@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/distribution/reference"
+
+	"github.com/tinefn/tine/internal/durable"
 )
 
 // imageIn is an image that is known in repositories.
@@ -122,7 +124,7 @@ func TestRecordIsBounded(t *testing.T) {
 	for n := range maxPrivateRepos {
 		full.repos[fmt.Sprint("r.io/", n)] = struct{}{}
 	}
-	if err := replaceFile(filepath.Join(dir, privateFile), full.encode()); err != nil {
+	if err := durable.Replace(filepath.Join(dir, privateFile), full.encode(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r := openRecord(t, dir)

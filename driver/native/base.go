@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/tinefn/tine/internal/durable"
 )
 
 // base are two layers that every container has: one below its image, with the
@@ -67,11 +69,7 @@ func (b *base) write(name, content string) error {
 	if old, err := os.ReadFile(path); err == nil && string(old) == content {
 		return nil
 	}
-	aside := path + ".new"
-	if err := os.WriteFile(aside, []byte(content), 0o644); err != nil { //nolint:gosec // every container reads it
-		return err
-	}
-	return os.Rename(aside, path)
+	return durable.Replace(path, []byte(content), 0o644) // every container reads it
 }
 
 // layers puts the base around those of an image, the topmost first.

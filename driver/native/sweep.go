@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/tinefn/tine/internal/durable"
 )
 
 // instanceFile has the name of the process that has the directory, or had it last.
@@ -43,11 +45,7 @@ func (d *Driver) sweep() error {
 			}
 		}
 	}
-	aside := path + ".new"
-	if err := os.WriteFile(aside, []byte(d.instance+"\n"), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(aside, path)
+	return durable.Replace(path, []byte(d.instance+"\n"), 0o600)
 }
 
 // leftovers are directories that a writable root file system was mounted at for a

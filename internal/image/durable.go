@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/tinefn/tine/internal/durable"
 )
 
 // noSpace gives the error of a full disk its next step, and leaves others as
@@ -32,10 +34,7 @@ func (s *Store) place(from, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return err
 	}
-	if err := os.Rename(from, to); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(to))
+	return durable.Rename(from, to)
 }
 
 // writeFile replaces a small file as a whole.
@@ -49,23 +48,11 @@ func (s *Store) writeFile(path string, content []byte) (err error) {
 			err = s.noSpace(errors.Join(err, os.Remove(file.Name())))
 		}
 	}()
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
+	if err = errors.Join(file.Close(), durable.Write(file.Name(), content, 0o600)); err != nil {
 		return err
 	}
 	if err := s.step("file written " + filepath.Base(filepath.Dir(path))); err != nil {
 		return err
 	}
 	return s.place(file.Name(), path)
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/tinefn/tine/internal/durable"
 )
 
 // Tag gives an image a further name, which may have meant another before.
@@ -142,7 +144,7 @@ func (s *Store) discard(victims []*record) (freed int64, err error) {
 			err = errors.Join(err, removeErr)
 		}
 	}
-	if err := errors.Join(err, syncDir(s.path(imagesDir, algorithm)), s.step("image removed")); err != nil {
+	if err := errors.Join(err, durable.SyncDir(s.path(imagesDir, algorithm)), s.step("image removed")); err != nil {
 		// What they have is still referred to on disk, so they stay.
 		s.mu.Lock()
 		for _, r := range victims {
