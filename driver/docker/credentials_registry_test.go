@@ -18,20 +18,13 @@ import (
 	"github.com/tinefn/tine/test/image"
 )
 
-// passwords is the registry's file: bcrypt's hash of "secret" for "reader".
-const passwords = "reader:$2b$04$lbQu0LjPeuzx5PFFGMIniuAZvwXf8K9GrPB4Umy6C6AyoOPLwvrny\n"
-
 // privateImage pushes an image to a registry that asks for a name and a password.
 func privateImage(t *testing.T) (ref, address string) {
 	t.Helper()
 	local := image.TestFn(t)
-	file := filepath.Join(t.TempDir(), "htpasswd")
-	if err := os.WriteFile(file, []byte(passwords), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	address = startRegistry(t, fmt.Sprintf("auth: {htpasswd: {realm: test, path: %s}}", file))
+	address = image.PrivateRegistry(t)
 	ref = address + "/tine-test/private:1"
-	push(t, local, ref, registry.AuthConfig{Username: "reader", Password: "secret"})
+	push(t, local, ref, registry.AuthConfig{Username: image.RegistryUser, Password: image.RegistryPassword})
 	return ref, address
 }
 

@@ -2,7 +2,6 @@ package docker_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -21,33 +20,10 @@ import (
 	"github.com/tinefn/tine/test/image"
 )
 
-// wantStatus checks that an image was refused with that status; 0: there is none,
-// negative: it was not refused.
-func wantStatus(t *testing.T, what string, err error, status int) {
-	t.Helper()
-	refused, isRefusal := errors.AsType[*driver.PullError](err)
-	switch {
-	case status < 0 && err != nil:
-		t.Errorf("%s: %v", what, err)
-	case status >= 0 && (!isRefusal || refused.Status != status):
-		t.Errorf("%s: got %v, want status %d", what, err, status)
-	}
-}
-
 func TestTokenOfACallPullsTheImage(t *testing.T) {
 	local := image.TestFn(t)
 	const token = "tok-3n-of-a-call"
-	behind := startRegistry(t)
-	address := frontRegistry(t, behind, func(w http.ResponseWriter, r *http.Request) bool {
-		if r.Header.Get("Authorization") == "Bearer "+token {
-			return false
-		}
-		w.Header().Set("Www-Authenticate", `Bearer realm="http://127.0.0.1:1/token",service="test"`)
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusUnauthorized)
-		fmt.Fprint(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
-		return true
-	})
+	address := image.TokenRegistry(t, image.Registry(t), token)
 	ref := address + "/tine-test/token:1"
 	push(t, local, ref, registry.AuthConfig{RegistryToken: token})
 	var log bytes.Buffer
@@ -61,10 +37,10 @@ func TestTokenOfACallPullsTheImage(t *testing.T) {
 	if ensure(driver.ImageRequest{Tenant: "a"}) == nil {
 		t.Error("pulled without a token")
 	}
-	wantStatus(t, "another token", ensure(driver.ImageRequest{Tenant: "a", Token: "another"}), http.StatusUnauthorized)
-	wantStatus(t, "the token", ensure(driver.ImageRequest{Tenant: "a", Token: token}), -1)
-	wantStatus(t, "the token again", ensure(driver.ImageRequest{Tenant: "a", Token: token}), -1)
-	wantStatus(t, "another token, after the pull", ensure(driver.ImageRequest{Tenant: "a", Token: "another"}), http.StatusUnauthorized)
+	image.WantStatus(t, "another token", ensure(driver.ImageRequest{Tenant: "a", Token: "another"}), http.StatusUnauthorized)
+	image.WantStatus(t, "the token", ensure(driver.ImageRequest{Tenant: "a", Token: token}), -1)
+	image.WantStatus(t, "the token again", ensure(driver.ImageRequest{Tenant: "a", Token: token}), -1)
+	image.WantStatus(t, "another token, after the pull", ensure(driver.ImageRequest{Tenant: "a", Token: "another"}), http.StatusUnauthorized)
 	if ensure(driver.ImageRequest{Tenant: "a"}) == nil {
 		t.Error("given out without a token, after the pull")
 	}
@@ -120,8 +96,8 @@ func TestPrivateImageIsOnlyForAppsThatCouldPullIt(t *testing.T) {
 	ref, address := privateImage(t)
 	opts := docker.Options{AppAuthDir: apps(t, address), StateDir: filepath.Join(t.TempDir(), "state")}
 	d := openGuarded(t, opts)
-	wantStatus(t, "stranger, before the pull", d.ensure(t, "stranger", ref), http.StatusUnauthorized)
-	wantStatus(t, "owner", d.ensure(t, "owner", ref), -1)
+	image.WantStatus(t, "stranger, before the pull", d.ensure(t, "stranger", ref), http.StatusUnauthorized)
+	image.WantStatus(t, "owner", d.ensure(t, "owner", ref), -1)
 	pulls := d.pulls.Load()
 
 	engine := engineClient(t)
@@ -149,26 +125,26 @@ func TestPrivateImageIsOnlyForAppsThatCouldPullIt(t *testing.T) {
 			ref: http.StatusUnauthorized, sameRepo: http.StatusUnauthorized, alias: http.StatusUnauthorized, digest: http.StatusUnauthorized,
 			info.ID: http.StatusNotFound, strings.TrimPrefix(info.ID, "sha256:"): http.StatusNotFound, strings.TrimPrefix(info.ID, "sha256:")[:12]: http.StatusNotFound,
 		} {
-			wantStatus(t, "stranger, "+name, d.ensure(t, "stranger", name), status)
-			wantStatus(t, "no app, "+name, d.ensure(t, "", name), status)
+			image.WantStatus(t, "stranger, "+name, d.ensure(t, "stranger", name), status)
+			image.WantStatus(t, "no app, "+name, d.ensure(t, "", name), status)
 		}
-		wantStatus(t, "wrong password", d.ensure(t, "guesser", ref), http.StatusUnauthorized)
+		image.WantStatus(t, "wrong password", d.ensure(t, "guesser", ref), http.StatusUnauthorized)
 		err := d.ensure(t, "broken", ref)
-		wantStatus(t, "broken file", err, 0)
+		image.WantStatus(t, "broken file", err, 0)
 		if !strings.Contains(fmt.Sprint(err), "broken.json") {
 			t.Errorf("the file is not named: %v", err)
 		}
-		wantStatus(t, "path", d.ensure(t, "../owner", ref), 0)
+		image.WantStatus(t, "path", d.ensure(t, "../owner", ref), 0)
 	}
 	check(t, d)
 	for range 3 {
-		wantStatus(t, "owner, again", d.ensure(t, "owner", ref), -1)
-		wantStatus(t, "owner, by digest", d.ensure(t, "owner", digest), -1)
-		wantStatus(t, "owner, by identifier", d.ensure(t, "owner", info.ID), -1)
+		image.WantStatus(t, "owner, again", d.ensure(t, "owner", ref), -1)
+		image.WantStatus(t, "owner, by digest", d.ensure(t, "owner", digest), -1)
+		image.WantStatus(t, "owner, by identifier", d.ensure(t, "owner", info.ID), -1)
 	}
 	before := d.questions.Load()
 	for range 3 {
-		wantStatus(t, "friend", d.ensure(t, "friend", ref), -1)
+		image.WantStatus(t, "friend", d.ensure(t, "friend", ref), -1)
 	}
 	if asked := d.questions.Load() - before; asked != 1 {
 		t.Errorf("the registry was asked %d times whether the friend may use the image", asked)
@@ -182,8 +158,8 @@ func TestPrivateImageIsOnlyForAppsThatCouldPullIt(t *testing.T) {
 		d := openGuarded(t, opts)
 		defer closeNow(t, d.Driver)
 		check(t, d)
-		wantStatus(t, "owner, by identifier", d.ensure(t, "owner", info.ID), http.StatusNotFound)
-		wantStatus(t, "owner", d.ensure(t, "owner", ref), -1)
+		image.WantStatus(t, "owner, by identifier", d.ensure(t, "owner", info.ID), http.StatusNotFound)
+		image.WantStatus(t, "owner", d.ensure(t, "owner", ref), -1)
 		if d.pulls.Load() != 0 {
 			t.Error("it was pulled again")
 		}
@@ -194,7 +170,7 @@ func TestPrivateImageIsOnlyForAppsThatCouldPullIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := openGuarded(t, opts)
-		wantStatus(t, "stranger, no record", d.ensure(t, "stranger", ref), -1)
+		image.WantStatus(t, "stranger, no record", d.ensure(t, "stranger", ref), -1)
 		docker.RecordRepository(t, d.Driver, address+"/tine-test/private")
 		closeNow(t, d.Driver)
 		again := openGuarded(t, opts)
@@ -214,15 +190,15 @@ func TestPrivateImageIsOnlyForAppsThatCouldPullIt(t *testing.T) {
 			t.Errorf("the log does not say so: %s", &log)
 		}
 		check(t, d)
-		wantStatus(t, "owner", d.ensure(t, "owner", ref), -1)
+		image.WantStatus(t, "owner", d.ensure(t, "owner", ref), -1)
 	})
 	t.Run("credentials of the node", func(t *testing.T) {
 		node := opts
 		node.Auth = fmt.Appendf(nil, `{"auths":{%q:{"username":"reader","password":"secret"}}}`, address)
 		d := openGuarded(t, node)
 		defer closeNow(t, d.Driver)
-		wantStatus(t, "stranger", d.ensure(t, "stranger", ref), -1)
-		wantStatus(t, "wrong password of its own", d.ensure(t, "guesser", ref), http.StatusUnauthorized)
+		image.WantStatus(t, "stranger", d.ensure(t, "stranger", ref), -1)
+		image.WantStatus(t, "wrong password of its own", d.ensure(t, "guesser", ref), http.StatusUnauthorized)
 		if d.pulls.Load() != 0 {
 			t.Error("it was pulled again")
 		}
@@ -232,7 +208,7 @@ func TestPrivateImageIsOnlyForAppsThatCouldPullIt(t *testing.T) {
 func TestWithoutRegistryOnlyImagesOfTheNodeAreGivenOut(t *testing.T) {
 	ref, behind := privateImage(t)
 	var offline atomic.Bool
-	address := frontRegistry(t, behind, func(http.ResponseWriter, *http.Request) bool {
+	address := image.FrontRegistry(t, behind, func(http.ResponseWriter, *http.Request) bool {
 		if offline.Load() {
 			panic(http.ErrAbortHandler)
 		}
@@ -256,9 +232,9 @@ func TestWithoutRegistryOnlyImagesOfTheNodeAreGivenOut(t *testing.T) {
 			tt.opts.StateDir, tt.opts.AccessTTL = t.TempDir(), tt.ttl
 			d := openGuarded(t, tt.opts)
 			defer closeNow(t, d.Driver)
-			wantStatus(t, "pull", d.ensure(t, "owner", ref), -1)
+			image.WantStatus(t, "pull", d.ensure(t, "owner", ref), -1)
 			offline.Store(true)
-			wantStatus(t, "offline", d.ensure(t, "owner", ref), tt.want)
+			image.WantStatus(t, "offline", d.ensure(t, "owner", ref), tt.want)
 			if tt.name == "node" && d.questions.Load() != 0 {
 				t.Error("the registry was asked")
 			}
@@ -274,7 +250,7 @@ func TestNothingPrivateIsPulledThatCannotBeRecorded(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(state, "private-images.new"), 0o700); err != nil { // where the new record should be
 		t.Fatal(err)
 	}
-	wantStatus(t, "owner", d.ensure(t, "owner", ref), 0)
+	image.WantStatus(t, "owner", d.ensure(t, "owner", ref), 0)
 	if d.pulls.Load() != 0 {
 		t.Error("it was pulled")
 	}

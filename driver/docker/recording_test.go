@@ -206,7 +206,7 @@ func TestRecordAnEngine(t *testing.T) {
 		t.Skip("makes " + recordingFile + " if TINE_RECORD is set")
 	}
 	local := image.TestFn(t)
-	address := startRegistry(t)
+	address := image.Registry(t)
 	ref := address + "/tine-test/life:1"
 	engine := engineClient(t)
 	if _, err := engine.ImageTag(t.Context(), client.ImageTagOptions{Source: local, Target: ref}); err != nil {

@@ -53,9 +53,9 @@ func refresh(t *testing.T, d *docker.Driver, name string) driver.Image {
 
 func TestMovedTagIsNoticedByARefreshAlone(t *testing.T) {
 	first, second := twoImages(t)
-	behind := startRegistry(t)
+	behind := image.Registry(t)
 	var offline atomic.Bool
-	address := frontRegistry(t, behind, func(http.ResponseWriter, *http.Request) bool {
+	address := image.FrontRegistry(t, behind, func(http.ResponseWriter, *http.Request) bool {
 		if offline.Load() {
 			panic(http.ErrAbortHandler)
 		}
@@ -148,7 +148,7 @@ func putManifest(t *testing.T, address, repo, tag, mediaType string, text []byte
 
 func TestImageOfAnIndexThatDidNotChangeIsNotPulledAgain(t *testing.T) {
 	local := image.TestFn(t)
-	address := startRegistry(t)
+	address := image.Registry(t)
 	const repo, manifestType = "tine-test/index", "application/vnd.docker.distribution.manifest.v2+json"
 	push(t, local, address+"/"+repo+":one", registry.AuthConfig{})
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/v2/"+repo+"/manifests/one", nil)
@@ -187,7 +187,7 @@ func TestImageOfAnIndexThatDidNotChangeIsNotPulledAgain(t *testing.T) {
 	t.Cleanup(func() { untag(t, ref) })
 	d := openGuarded(t, docker.Options{})
 	defer closeNow(t, d.Driver)
-	wantStatus(t, "pull", d.ensure(t, "app", ref), -1)
+	image.WantStatus(t, "pull", d.ensure(t, "app", ref), -1)
 	for range 2 {
 		if got := refresh(t, d.Driver, ref); got.ID != imageID(t, local) || got.Digest != digest {
 			t.Errorf("got %+v, want the digest %s of the index", got, digest)

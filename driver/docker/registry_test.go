@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -35,56 +31,9 @@ func engineClient(t *testing.T) *client.Client {
 	return engine
 }
 
-// startRegistry runs a registry on loopback, with further lines of its
-// configuration, and returns its address. It skips the test where no registry is
-// installed.
-func startRegistry(t *testing.T, lines ...string) string {
-	t.Helper()
-	program, err := exec.LookPath("docker-registry")
-	if err != nil {
-		t.Skipf("needs the program docker-registry: %v", err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil { // the registry takes the port over
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	config := filepath.Join(dir, "config.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", dir, address) +
-		strings.Join(lines, "\n")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	command := exec.Command(program, "serve", config)
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = command.Process.Signal(syscall.SIGTERM)
-		_ = command.Wait()
-	})
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		response, err := http.Get("http://" + address + "/v2/")
-		if err == nil {
-			response.Body.Close()
-			http.DefaultClient.CloseIdleConnections()
-			return address
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the registry does not answer: %v", err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
 func TestImageIsPulledFromARegistryOnce(t *testing.T) {
 	local := image.TestFn(t)
-	address := startRegistry(t)
+	address := image.Registry(t)
 	engine := engineClient(t)
 	ref := address + "/tine-test/pulled:1"
 	push(t, local, ref, registry.AuthConfig{})
@@ -114,7 +63,7 @@ func TestImageIsPulledFromARegistryOnce(t *testing.T) {
 func TestPullErrors(t *testing.T) {
 	image.NeedEngine(t)
 	release := make(chan struct{})
-	registry := listenRegistry(t, func(w http.ResponseWriter, r *http.Request) {
+	registry := image.ServeRegistry(t, func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.Contains(r.URL.Path, "/private/"):
 			w.Header().Set("Content-Type", "application/json")
@@ -164,23 +113,6 @@ func TestPullErrors(t *testing.T) {
 			t.Errorf("got %v after %v", err, time.Since(began))
 		}
 	})
-}
-
-// listenRegistry serves what pretends to be a registry on loopback.
-func listenRegistry(t *testing.T, handle http.HandlerFunc) (address string) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: handle}
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = server.Serve(listener) })
-	t.Cleanup(func() {
-		_ = server.Close()
-		wg.Wait()
-	})
-	return listener.Addr().String()
 }
 
 func TestImageWithVolumesIsRefusedUnlessEnabled(t *testing.T) {

@@ -3,8 +3,6 @@ package docker_test
 import (
 	"errors"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,26 +15,11 @@ import (
 	"github.com/tinefn/tine/test/image"
 )
 
-// frontRegistry stands before a real registry. Requests that handle does not
-// answer, which it says by false, go on to it.
-func frontRegistry(t *testing.T, behind string, handle func(w http.ResponseWriter, r *http.Request) bool) (address string) {
-	t.Helper()
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(&url.URL{Scheme: "http", Host: behind})
-		r.Out.Host = r.In.Host // the registry names itself in its answers
-	}}
-	return listenRegistry(t, func(w http.ResponseWriter, r *http.Request) {
-		if !handle(w, r) {
-			proxy.ServeHTTP(w, r)
-		}
-	})
-}
-
 func TestPullIsTriedAgainUnlessItIsRefused(t *testing.T) {
 	local := image.TestFn(t)
-	behind := startRegistry(t)
+	behind := image.Registry(t)
 	var status, failures, asked atomic.Int64 // how the next so many requests for a manifest end, and how many there were
-	address := frontRegistry(t, behind, func(w http.ResponseWriter, r *http.Request) bool {
+	address := image.FrontRegistry(t, behind, func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.Contains(r.URL.Path, "/manifests/") || r.Method == http.MethodPut {
 			return false
 		}
@@ -104,7 +87,7 @@ func TestPullIsTriedAgainUnlessItIsRefused(t *testing.T) {
 
 func TestRetriesEndWithThePullsDeadline(t *testing.T) {
 	image.NeedEngine(t)
-	address := listenRegistry(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	address := image.ServeRegistry(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 	d := open(t, docker.Options{PullRetries: 1000, PullTimeout: time.Second})
 	defer closeNow(t, d)
 	began := time.Now()

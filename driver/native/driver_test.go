@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,6 +23,7 @@ import (
 	"github.com/tinefn/tine/driver/native"
 	"github.com/tinefn/tine/driver/native/sandbox"
 	"github.com/tinefn/tine/driver/native/sandboxinit"
+	"github.com/tinefn/tine/test/image"
 )
 
 // archive is an image of the test function, as docker save writes it.
@@ -39,16 +39,9 @@ func TestMain(m *testing.M) {
 }
 
 func runTests(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "native-test-")
+	program, err := image.CompileTestFn()
 	if err != nil {
 		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	program := filepath.Join(dir, "func")
-	build := exec.Command("go", "build", "-o", program, "github.com/tinefn/tine/test/testfn")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		panic(string(out))
 	}
 	if archive, err = pack(program); err != nil {
 		panic(err)
@@ -57,11 +50,7 @@ func runTests(m *testing.M) int {
 }
 
 // pack makes an image of a program.
-func pack(program string) ([]byte, error) {
-	content, err := os.ReadFile(program)
-	if err != nil {
-		return nil, err
-	}
+func pack(program []byte) ([]byte, error) {
 	var files bytes.Buffer
 	w := tar.NewWriter(&files)
 	for _, entry := range []struct {
@@ -71,7 +60,7 @@ func pack(program string) ([]byte, error) {
 		{tar.Header{Name: "etc/", Typeflag: tar.TypeDir, Mode: 0o755}, nil},
 		{tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0::/:/\nfn:x:1000:1000::/function:/\n")},
 		{tar.Header{Name: "function/", Typeflag: tar.TypeDir, Mode: 0o755}, nil},
-		{tar.Header{Name: "function/func", Mode: 0o755}, content},
+		{tar.Header{Name: "function/func", Mode: 0o755}, program},
 	} {
 		entry.header.Size = int64(len(entry.content))
 		if err := w.WriteHeader(&entry.header); err != nil {

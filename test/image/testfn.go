@@ -49,9 +49,10 @@ func NeedEngine(t testing.TB) {
 // testFnPackage is the test function, of this module.
 const testFnPackage = "github.com/tinefn/tine/test/testfn"
 
-// compileTestFn compiles once per test process: also an up-to-date build takes
-// a few tenths of a second.
-var compileTestFn = sync.OnceValues(func() ([]byte, error) {
+// CompileTestFn returns the test function's program, for Linux and static. It
+// compiles once per test process: also an up-to-date build takes a few tenths of a
+// second.
+var CompileTestFn = sync.OnceValues(func() ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
 	return compile(ctx, "", testFnPackage)
@@ -63,7 +64,7 @@ var compileTestFn = sync.OnceValues(func() ([]byte, error) {
 func TestFn(t testing.TB) string {
 	t.Helper()
 	NeedEngine(t)
-	program, err := compileTestFn()
+	program, err := CompileTestFn()
 	if err != nil {
 		t.Fatal(err)
 	}
