@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/moby/moby/client"
-
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/docker"
 	"github.com/tinefn/tine/driver/native"
@@ -21,22 +19,17 @@ import (
 // Docker engine if there is one.
 func (n *Node) openNative() (driver.Driver, error) {
 	c := n.config.Engine
-	if c.AppAuthDir != "" {
-		return nil, errors.New("FN_APP_DOCKER_AUTH_DIR is set, and the native driver does not keep the images of apps apart yet: unset it, or set FN_DRIVER=docker")
-	}
 	if c.Runtime != "" || len(c.Runtimes) > 0 {
 		return nil, errors.New("FN_CONTAINER_RUNTIME or FN_CONTAINER_RUNTIMES_ALLOWED is set, and the native driver runs containers itself: unset them, or set FN_DRIVER=docker")
 	}
-	keys, err := docker.Keychain(c.Auth, c.ConfigDir)
+	engine, err := docker.Connect(docker.Options{Host: c.Host, CertPath: c.CertPath, TLSVerify: c.TLSVerify})
 	if err != nil {
-		return nil, fmt.Errorf("credentials for registries: %w", err)
-	}
-	engine, err := client.New(client.WithHost(c.Host))
-	if err != nil {
-		return nil, fmt.Errorf("address of an engine to take images from, DOCKER_HOST: %w", err)
+		return nil, fmt.Errorf("an engine to take images from: %w", err)
 	}
 	opts := nativeSandboxes(n.config)
-	opts.Keychain, opts.Engine, opts.Logger, opts.EnableVolumes = keys, engine, n.log, c.EnableVolumes
+	opts.Engine, opts.Logger, opts.EnableVolumes = engine, n.log, c.EnableVolumes
+	opts.Auth, opts.ConfigDir, opts.AppAuthDir, opts.StateDir = c.Auth, c.ConfigDir, c.AppAuthDir, c.StateDir
+	opts.AccessTTL, opts.PullRetries = cmp.Or(c.AccessTTL, -1), c.PullRetries
 	opts.PullTimeout = cmp.Or(n.config.Runner.PullTimeout, forever)
 	opts.Pool = native.Pool{Min: c.Sandbox.Min, Max: c.Sandbox.Max, Observer: n.preforkMetrics()}
 	made, err := native.New(opts)

@@ -16,8 +16,12 @@ import (
 	"github.com/tinefn/tine/driver"
 )
 
-// connect makes a client for the engine; it does not talk to it yet.
-func connect(opts Options) (*client.Client, error) {
+// Connect makes a client for the engine that the options name by Host, CertPath and
+// TLSVerify; it does not talk to it yet. The caller closes it.
+func Connect(opts Options) (*client.Client, error) {
+	if opts.Host == "" {
+		opts.Host = DefaultHost
+	}
 	var with []client.Opt
 	if opts.CertPath != "" {
 		config, err := tlsConfig(opts.CertPath, opts.TLSVerify)

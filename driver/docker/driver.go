@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,13 +21,15 @@ import (
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/prefork"
+	"github.com/tinefn/tine/internal/imageaccess"
 )
 
 // Defaults of [Options].
 const (
 	DefaultHost        = client.DefaultDockerHost
 	DefaultCallTimeout = 30 * time.Second
-	DefaultPullTimeout = 10 * time.Minute
+	DefaultPullTimeout = imageaccess.DefaultPullTimeout
+	DefaultAccessTTL   = imageaccess.DefaultTTL
 	DefaultMaxStarts   = 16
 )
 
@@ -114,11 +115,8 @@ type Driver struct {
 	opts          Options
 	log           *slog.Logger
 	capabilities  driver.Capabilities
-	images        images
-	access        access
-	private       *privateRecord
-	cleaner       *cleaner     // nil: off
-	auth          *credentials // nil: those of Options.ConfigDir
+	access        *imageaccess.Access
+	cleaner       *cleaner // nil: off
 	networks      networks
 	prefork       *prefork.Pool // nil: none
 	starts        *starts
@@ -151,30 +149,18 @@ var _ driver.Driver = (*Driver)(nil)
 func New(ctx context.Context, opts Options) (*Driver, error) {
 	opts = opts.withDefaults()
 	d := &Driver{opts: opts, log: opts.Logger, starts: newStarts(opts.MaxStarts), containers: map[*engineContainer]struct{}{}}
-	if len(opts.Auth) > 0 {
-		var err error
-		if d.auth, err = parseCredentials(opts.Auth); err != nil {
-			return nil, fmt.Errorf("credentials for registries: %w", err)
-		}
-	}
-	if dir := opts.AppAuthDir; dir != "" { // a wrong one would look like no credentials
-		if _, err := os.ReadDir(dir); err != nil {
-			return nil, fmt.Errorf("credentials of apps, FN_APP_DOCKER_AUTH_DIR: %w", err)
-		}
-	}
-	d.access.ttl = opts.AccessTTL
-	private, damage, err := openPrivateRecord(opts.StateDir)
-	if err != nil {
+	var err error
+	if d.access, err = imageaccess.Open(imageaccess.Options{
+		Registry: registries{d}, Auth: opts.Auth, ConfigDir: opts.ConfigDir, AppAuthDir: opts.AppAuthDir, StateDir: opts.StateDir,
+		TTL: opts.AccessTTL, AskTimeout: opts.CallTimeout, PullTimeout: opts.PullTimeout, PullRetries: opts.PullRetries,
+		Retried: func() { opts.Retried(pullAPI) }, Logger: d.log,
+	}); err != nil {
 		return nil, err
-	}
-	if d.private = private; damage != nil {
-		d.log.Error("all images that came from a registry are private: each app must show that its registry gives them to it; remove the file to end this, if no app has credentials of its own",
-			slog.Any("error", damage))
 	}
 	if d.cleaner, err = newCleaner(d); err != nil {
 		return nil, err
 	}
-	engine, err := connect(opts)
+	engine, err := Connect(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -216,9 +202,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxStarts <= 0 {
 		o.MaxStarts = DefaultMaxStarts
-	}
-	if o.AccessTTL == 0 {
-		o.AccessTTL = DefaultAccessTTL
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -12,7 +12,7 @@ import (
 func Examine(ctx context.Context, opts Options) []driver.Finding {
 	opts = opts.withDefaults()
 	opts.Logger = slog.New(slog.DiscardHandler)
-	engine, err := connect(opts)
+	engine, err := Connect(opts)
 	if err != nil {
 		return []driver.Finding{{Subject: "engine", Err: err}}
 	}

@@ -2,7 +2,6 @@ package docker
 
 import (
 	"path/filepath"
-	"testing"
 
 	"github.com/tinefn/tine/internal/cgroupfs"
 )
@@ -36,14 +35,6 @@ func FreezesByCgroup(c any) bool {
 	}
 	f := own.freezer.Load()
 	return f != nil && f.group != nil
-}
-
-// RecordRepository records a repository as private, as before a pull.
-func RecordRepository(t *testing.T, d *Driver, name string) {
-	t.Helper()
-	if err := d.private.addRepo(name); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // CleanOnly makes the cleaner of a driver to be made leave all images alone but

@@ -5,63 +5,23 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/tinefn/tine/driver"
 )
 
-// images shares the work of concurrent requests for one image.
-type images struct {
-	mu     sync.Mutex // guards the rest
-	under  map[driver.ImageRequest]*ensuring
-	silent map[string]struct{} // names whose registry does not say what they mean
-
-	pulls singleflight.Group // of requests for the same image with the same credentials
-}
-
-// ensuring is the work on one image. All who wait for it get its error.
-type ensuring struct {
-	done  chan struct{} // closed when the rest is set
-	image driver.Image
-	err   error
-}
-
 // EnsureImage looks for the image on the engine and lets it pull the image if
 // it is not there. The work goes on when the caller leaves; others may want it.
 func (d *Driver) EnsureImage(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
-	d.images.mu.Lock()
-	work, ok := d.images.under[want]
-	if !ok {
+	return d.access.Ensure(ctx, want, func() (driver.Image, error) {
 		if !d.begin() {
-			d.images.mu.Unlock()
 			return driver.Image{}, errClosed
 		}
-		work = &ensuring{done: make(chan struct{})}
-		if d.images.under == nil {
-			d.images.under = map[driver.ImageRequest]*ensuring{}
-		}
-		d.images.under[want] = work
-		go func() { // Close waits for it through begin
-			defer d.wg.Done()
-			work.image, work.err = d.ensure(d.background, want)
-			d.images.mu.Lock()
-			delete(d.images.under, want)
-			d.images.mu.Unlock()
-			close(work.done)
-		}()
-	}
-	d.images.mu.Unlock()
-	select {
-	case <-work.done:
-		return work.image, work.err
-	case <-ctx.Done():
-		return driver.Image{}, fmt.Errorf("image %s: %w", want.Name, ended(ctx))
-	}
+		defer d.wg.Done()
+		return d.ensure(d.background, want)
+	})
 }
 
 func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
@@ -73,9 +33,12 @@ func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.I
 	case found == nil:
 		found, err = d.fetch(ctx, want)
 	case want.Refresh:
-		found, err = d.refresh(ctx, want, found)
+		var moved bool
+		if moved, err = d.access.Moved(ctx, want, found.Image); moved {
+			found, err = d.fetch(ctx, want)
+		}
 	default:
-		err = d.authorize(ctx, want, found)
+		err = d.access.Authorize(ctx, want, found.Image)
 	}
 	if err != nil {
 		return driver.Image{}, err
@@ -83,30 +46,13 @@ func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.I
 	if found.volumes && !d.opts.EnableVolumes {
 		return driver.Image{}, fmt.Errorf("image %s: %w", want.Name, driver.ErrImageVolume)
 	}
-	return driver.Image{ID: found.id, Digest: found.digestFor(found.nameFor(want.Name))}, nil
+	return driver.Image{ID: found.ID, Digest: found.DigestFor(found.NameFor(want.Name))}, nil
 }
 
 // fetch pulls an image and says what came.
 func (d *Driver) fetch(ctx context.Context, want driver.ImageRequest) (*localImage, error) {
-	named, err := reference.ParseNormalizedNamed(want.Name)
-	if err != nil {
-		return nil, &driver.PullError{Image: want.Name, Status: http.StatusBadRequest, Message: err.Error()}
-	}
-	named = reference.TagNameOnly(named)
-	who, err := d.identify(named, want)
-	if err != nil {
-		return nil, err
-	}
-	// On disk before the image can be on the engine, whatever happens in between.
-	if who.own() {
-		if err := d.private.addRepo(named.Name()); err != nil {
-			return nil, &driver.PullError{Image: want.Name, Message: err.Error()}
-		}
-	}
 	began := time.Now()
-	_, err, _ = d.images.pulls.Do(named.String()+" "+string(who.digest[:]), func() (any, error) {
-		return nil, d.pull(ctx, want.Name, named, who) // ctx is the driver's, so nobody's leaving ends it for others
-	})
+	pulled, err := d.access.Pull(ctx, want)
 	if err != nil {
 		return nil, err
 	}
@@ -118,14 +64,11 @@ func (d *Driver) fetch(ctx context.Context, want driver.ImageRequest) (*localIma
 	case found == nil:
 		return nil, &driver.PullError{Image: want.Name, Status: http.StatusNotFound, Message: "the image is not there after a successful pull"}
 	}
-	if who.own() {
-		if err := d.private.addImage(found.id); err != nil {
-			return nil, &driver.PullError{Image: want.Name, Message: err.Error()}
-		}
+	if err := pulled.Confirm(found.ID); err != nil {
+		return nil, err
 	}
-	d.access.grant(want.Tenant, who, named, found.id)
 	d.log.Info("image pulled", slog.String("image", want.Name), slog.Duration("took", time.Since(began)),
-		slog.Int64("bytes", found.size), slog.String("id", found.id), slog.String("digest", found.digestFor(named)))
+		slog.Int64("bytes", found.size), slog.String("id", found.ID), slog.String("digest", found.DigestFor(pulled.Named)))
 	return found, nil
 }
 

@@ -12,12 +12,14 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/jsonstream"
+
+	"github.com/tinefn/tine/internal/imageaccess"
 )
 
 // preload hands the images in an archive, as docker save writes it, to the
 // engine. The deadline is that of a pull, as it may be as large.
 func (d *Driver) preload(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, d.opts.PullTimeout, errPullTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, d.opts.PullTimeout, imageaccess.ErrPullTimeout)
 	defer cancel()
 	archive, err := os.Open(name)
 	if err != nil {

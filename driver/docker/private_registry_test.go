@@ -171,7 +171,7 @@ func TestPrivateImageIsOnlyForAppsThatCouldPullIt(t *testing.T) {
 		}
 		d := openGuarded(t, opts)
 		image.WantStatus(t, "stranger, no record", d.ensure(t, "stranger", ref), -1)
-		docker.RecordRepository(t, d.Driver, address+"/tine-test/private")
+		image.WantStatus(t, "a pull that failed", d.ensure(t, "owner", address+"/tine-test/private:absent"), http.StatusNotFound)
 		closeNow(t, d.Driver)
 		again := openGuarded(t, opts)
 		defer closeNow(t, again.Driver)

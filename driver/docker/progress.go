@@ -5,14 +5,12 @@ import (
 	"iter"
 	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/moby/moby/api/types/jsonstream"
-)
 
-// progressEvery is how often a pull that takes long says how far it is.
-const progressEvery = 10 * time.Second
+	"github.com/tinefn/tine/internal/imageaccess"
+)
 
 // progress is how far a pull is, as the engine reports it.
 type progress struct {
@@ -40,22 +38,7 @@ const (
 // is. It returns the error that the report ends with.
 func follow(ctx context.Context, report iter.Seq2[jsonstream.Message, error], log *slog.Logger) error {
 	p := &progress{layers: map[string]layer{}}
-	var wg sync.WaitGroup
-	done := make(chan struct{})
-	wg.Go(func() {
-		ticker := time.NewTicker(progressEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ticker.C:
-				log.Info("image is being pulled", p.attrs()...)
-			case <-done:
-				return
-			}
-		}
-	})
-	defer wg.Wait()
-	defer close(done)
+	defer imageaccess.LogProgress(log, p.now)()
 	for line, err := range report {
 		switch {
 		case err != nil:
@@ -93,21 +76,17 @@ func (p *progress) note(line jsonstream.Message) {
 	p.layers[line.ID] = l
 }
 
-// attrs describe the progress for the log.
-func (p *progress) attrs() []any {
+// now sums it up.
+func (p *progress) now() imageaccess.Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var done int
-	var loaded, total int64
+	sum := imageaccess.Progress{Layers: len(p.layers)}
 	for _, l := range p.layers {
 		if l.done {
-			done++
+			sum.LayersDone++
 		}
-		loaded += l.loaded
-		total += l.total
+		sum.BytesDone += l.loaded
+		sum.Bytes += l.total
 	}
-	return []any{
-		slog.Int("layers_done", done), slog.Int("layers", len(p.layers)),
-		slog.Int64("bytes_done", loaded), slog.Int64("bytes", total),
-	}
+	return sum
 }

@@ -62,16 +62,6 @@ func pullStatus(err error) int {
 	return 0
 }
 
-// refuses reports whether a status says that the registry knows who asks and
-// what for, and does not want to: it would say the same again.
-func refuses(status int) bool {
-	switch status {
-	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
-		return true
-	}
-	return false
-}
-
 // passingTexts are in what engines say of trouble that may be over soon.
 var passingTexts = []string{
 	"connection refused", "connection reset", "broken pipe", "EOF", "i/o timeout", "TLS handshake timeout",

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"testing"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -60,13 +59,5 @@ func TestRegistryThatDoesNotAnswerIsNoLostEngine(t *testing.T) {
 	}
 	if !engineLost(io.ErrUnexpectedEOF) {
 		t.Error("the connection to the engine broke")
-	}
-}
-
-func TestPausesBetweenPullsDoubleUpToABound(t *testing.T) {
-	for attempt, want := range map[int]time.Duration{0: 250 * time.Millisecond, 1: 500 * time.Millisecond, 4: 4 * time.Second, 5: 5 * time.Second, 1000: 5 * time.Second} {
-		if got := pullPause(attempt); got != want {
-			t.Errorf("after attempt %d: %v", attempt, got)
-		}
 	}
 }

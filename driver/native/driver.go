@@ -15,6 +15,7 @@
 package native
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -29,7 +30,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
@@ -39,19 +39,39 @@ import (
 	"github.com/tinefn/tine/driver/native/seccomp"
 	"github.com/tinefn/tine/driver/prefork"
 	"github.com/tinefn/tine/internal/image"
+	"github.com/tinefn/tine/internal/imageaccess"
 )
 
 // Defaults of [Options].
 const (
-	DefaultPullTimeout = 10 * time.Minute
+	DefaultPullTimeout = imageaccess.DefaultPullTimeout
+	DefaultAccessTTL   = imageaccess.DefaultTTL
 	DefaultMakeTimeout = 10 * time.Second // of one sandbox
 	DefaultStopGrace   = time.Second      // between SIGTERM and SIGKILL
 )
 
 // Options configures a [Driver]. Dir is needed.
 type Options struct {
-	Dir      string         // where images and what containers need are kept; it belongs to one driver
-	Keychain authn.Keychain // credentials for registries; nil: none
+	Dir string // where images and what containers need are kept; it belongs to one driver
+
+	// Auth, if set, is the text of a Docker config.json with credentials for
+	// registries. Otherwise they are those of the config.json in ConfigDir, which
+	// is read for each pull, if it is there; empty: none.
+	Auth      []byte
+	ConfigDir string
+
+	// AppAuthDir, if set, is a directory of files <tenant>.json in the form of
+	// config.json, one for each tenant with credentials of its own. They are read
+	// for each pull and come before the others; what they do not name, those say.
+	AppAuthDir string
+
+	// StateDir is where it is kept which images are private. Drivers for Docker may
+	// share it. Empty: Dir.
+	StateDir string
+
+	// AccessTTL is how long it is believed that a tenant may use a private image,
+	// default DefaultAccessTTL; negative: not at all.
+	AccessTTL time.Duration
 
 	// Engine is a Docker engine that images are taken over from which are only
 	// there, as those that were just built; nil: none. Close closes it.
@@ -70,7 +90,8 @@ type Options struct {
 
 	EnableVolumes bool // allow images that declare volumes
 
-	PullTimeout time.Duration // of one image
+	PullTimeout time.Duration // of one image, retries included
+	PullRetries int           // of a pull that failed for a passing reason; 0: none
 	MakeTimeout time.Duration
 	Logger      *slog.Logger // nil: no logs
 }
@@ -95,6 +116,7 @@ type Driver struct {
 	instance string
 
 	images   *image.Store
+	access   *imageaccess.Access
 	spawner  *sandbox.Spawner
 	groups   *cgroup.Manager
 	networks *network.Manager
@@ -110,7 +132,6 @@ type Driver struct {
 	mu         sync.Mutex // guards the rest
 	closed     bool
 	containers map[*container]struct{}
-	pulls      map[driver.ImageRequest]*ensuring
 }
 
 var _ driver.Driver = (*Driver)(nil)
@@ -127,7 +148,7 @@ func New(opts Options) (_ *Driver, err error) {
 	}
 	d := &Driver{
 		opts: opts, log: opts.Logger, instance: randomInstance(),
-		containers: map[*container]struct{}{}, pulls: map[driver.ImageRequest]*ensuring{},
+		containers: map[*container]struct{}{},
 	}
 	d.background, d.cancel = context.WithCancel(context.Background())
 	defer func() {
@@ -135,6 +156,12 @@ func New(opts Options) (_ *Driver, err error) {
 			err = errors.Join(fmt.Errorf("native driver: %w", err), d.release(context.Background()))
 		}
 	}()
+	if d.access, err = imageaccess.Open(imageaccess.Options{
+		Registry: registries{d}, Auth: opts.Auth, ConfigDir: opts.ConfigDir, AppAuthDir: opts.AppAuthDir, StateDir: cmp.Or(opts.StateDir, opts.Dir),
+		TTL: opts.AccessTTL, PullTimeout: opts.PullTimeout, PullRetries: opts.PullRetries, Logger: d.log,
+	}); err != nil {
+		return nil, err
+	}
 	if d.images, err = image.Open(filepath.Join(opts.Dir, "images"), image.Options{Logger: d.log}); err != nil {
 		return nil, err
 	}
@@ -264,6 +291,18 @@ func (d *Driver) remember(c *container) bool {
 		return false
 	}
 	d.containers[c] = struct{}{}
+	return true
+}
+
+// begin takes part in what Close waits for; the caller calls d.wg.Done. It is false
+// when the driver is closed.
+func (d *Driver) begin() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return false
+	}
+	d.wg.Add(1)
 	return true
 }
 

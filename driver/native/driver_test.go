@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
@@ -43,14 +44,18 @@ func runTests(m *testing.M) int {
 	if err != nil {
 		panic(err)
 	}
-	if archive, err = pack(program); err != nil {
+	made, err := imageOf(program)
+	if err != nil {
+		panic(err)
+	}
+	if archive, err = pack(made, testImage); err != nil {
 		panic(err)
 	}
 	return m.Run()
 }
 
-// pack makes an image of a program.
-func pack(program []byte) ([]byte, error) {
+// imageOf makes an image of a program.
+func imageOf(program []byte) (v1.Image, error) {
 	var files bytes.Buffer
 	w := tar.NewWriter(&files)
 	for _, entry := range []struct {
@@ -88,20 +93,36 @@ func pack(program []byte) ([]byte, error) {
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", "amd64"
 	config.Config.Entrypoint, config.Config.WorkingDir = []string{"/function/func"}, "/function"
-	if made, err = mutate.ConfigFile(made, config); err != nil {
-		return nil, err
-	}
-	tag, err := name.NewTag(testImage)
-	if err != nil {
-		return nil, err
+	return mutate.ConfigFile(made, config)
+}
+
+// pack makes an archive of an image under names.
+func pack(made v1.Image, names ...string) ([]byte, error) {
+	tagged := map[name.Tag]v1.Image{}
+	for _, text := range names {
+		tag, err := name.NewTag(text)
+		if err != nil {
+			return nil, err
+		}
+		tagged[tag] = made
 	}
 	var out bytes.Buffer
-	err = tarball.Write(tag, made, &out)
+	err := tarball.MultiWrite(tagged, &out)
 	return out.Bytes(), err
 }
 
 // open makes a driver that has the test function's image. The caller closes it.
 func open(t testing.TB, change func(*native.Options)) *native.Driver {
+	t.Helper()
+	d := openEmpty(t, change)
+	if err := d.ImportImages(t.Context(), bytes.NewReader(archive)); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// openEmpty makes a driver without any image. The caller closes it.
+func openEmpty(t testing.TB, change func(*native.Options)) *native.Driver {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("sandboxes need root")
@@ -116,9 +137,6 @@ func open(t testing.TB, change func(*native.Options)) *native.Driver {
 	}
 	d, err := native.New(opts)
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.ImportImages(t.Context(), bytes.NewReader(archive)); err != nil {
 		t.Fatal(err)
 	}
 	return d

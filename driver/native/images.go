@@ -7,63 +7,36 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
+	"strings"
 	"time"
-
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/internal/image"
+	"github.com/tinefn/tine/internal/imageaccess"
 )
-
-// ensuring is the work on one image. All who wait for it get its error.
-type ensuring struct {
-	done  chan struct{} // closed when the rest is set
-	image driver.Image
-	err   error
-}
 
 // EnsureImage looks for the image in the store and pulls it if it is not there. The
 // work goes on when the caller leaves; others may want it.
 func (d *Driver) EnsureImage(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
-	d.mu.Lock()
-	if d.closed {
-		d.mu.Unlock()
-		return driver.Image{}, errClosed
-	}
-	work, ok := d.pulls[want]
-	if !ok {
-		work = &ensuring{done: make(chan struct{})}
-		d.pulls[want] = work
-		d.wg.Go(func() {
-			work.image, work.err = d.ensure(d.background, want)
-			d.mu.Lock()
-			delete(d.pulls, want)
-			d.mu.Unlock()
-			close(work.done)
-		})
-	}
-	d.mu.Unlock()
-	select {
-	case <-work.done:
-		return work.image, work.err
-	case <-ctx.Done():
-		return driver.Image{}, fmt.Errorf("image %s: %w", want.Name, ctx.Err())
-	}
+	return d.access.Ensure(ctx, want, func() (driver.Image, error) {
+		if !d.begin() {
+			return driver.Image{}, errClosed
+		}
+		defer d.wg.Done()
+		return d.ensure(d.background, want)
+	})
 }
 
 func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
-	if want.Token != "" {
-		return driver.Image{}, &driver.PullError{Image: want.Name, Status: http.StatusBadRequest, Message: "the native driver takes no registry token of a call yet"}
-	}
 	found, err := d.images.Get(want.Name)
 	switch {
-	case errors.Is(err, image.ErrNotFound):
-		if found, err = d.takeOver(ctx, want.Name); errors.Is(err, image.ErrNotFound) {
-			found, err = d.pull(ctx, want.Name)
-		}
-	case err == nil && want.Refresh:
-		found = d.refresh(ctx, want.Name, found)
+	case errors.Is(err, image.ErrNotFound), errors.Is(err, image.ErrInvalid): // an invalid name is the pull's to explain
+		found, err = d.obtain(ctx, want)
+	case err != nil:
+	case want.Refresh:
+		found, err = d.refresh(ctx, want, found)
+	default:
+		err = d.access.Authorize(ctx, want, known(found))
 	}
 	if err != nil {
 		return driver.Image{}, err
@@ -79,7 +52,36 @@ func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.I
 	return driver.Image{ID: found.ID.String(), Digest: found.Manifest.String()}, nil
 }
 
-// takeOver takes an image from a Docker engine that has it.
+// known is what decides who may use an image of the store.
+func known(found image.Image) *imageaccess.Image {
+	var tags, digests []string
+	for _, name := range found.Names {
+		repository, _, fixed := strings.Cut(name, "@")
+		if !fixed {
+			tags = append(tags, name)
+			continue
+		}
+		// Of an index, the registry knows the part for this machine by itself too.
+		digests = append(digests, name, repository+"@"+found.Manifest.String())
+	}
+	return imageaccess.NewImage(found.ID.String(), tags, digests)
+}
+
+// obtain gets an image that the store lacks.
+func (d *Driver) obtain(ctx context.Context, want driver.ImageRequest) (image.Image, error) {
+	found, err := d.takeOver(ctx, want.Name)
+	if errors.Is(err, image.ErrNotFound) {
+		return d.fetch(ctx, want)
+	}
+	if err == nil {
+		err = d.access.Authorize(ctx, want, known(found))
+	}
+	return found, err
+}
+
+// takeOver takes an image from a Docker engine that has it. One that is private is
+// left there: the store would not know which registry it is from, and those who may
+// use it can pull it.
 func (d *Driver) takeOver(ctx context.Context, name string) (image.Image, error) {
 	if d.opts.Engine == nil {
 		return image.Image{}, image.ErrNotFound
@@ -90,10 +92,13 @@ func (d *Driver) takeOver(ctx context.Context, name string) (image.Image, error)
 	if err != nil {
 		return image.Image{}, image.ErrNotFound // or there is no engine
 	}
+	if d.access.IsPrivate(imageaccess.NewImage(there.ID, there.RepoTags, there.RepoDigests)) {
+		return image.Image{}, image.ErrNotFound
+	}
 	if known, err := d.images.Get(name); err == nil && known.ID.String() == there.ID {
 		return known, nil
 	}
-	ctx, cancel = context.WithTimeoutCause(ctx, d.opts.PullTimeout, errPullTimeout)
+	ctx, cancel = context.WithTimeoutCause(ctx, d.opts.PullTimeout, imageaccess.ErrPullTimeout)
 	defer cancel()
 	found, err := d.images.ImportFromEngine(ctx, d.opts.Engine, name)
 	if err != nil {
@@ -107,45 +112,39 @@ func (d *Driver) takeOver(ctx context.Context, name string) (image.Image, error)
 const engineTimeout = 5 * time.Second
 
 // refresh finds out what an image's name means by now: in the Docker engine if the
-// image is from there, or else in its registry. If neither says, the known one stays
-// in use.
-func (d *Driver) refresh(ctx context.Context, name string, known image.Image) image.Image {
-	ctx, cancel := context.WithTimeout(ctx, d.opts.PullTimeout)
-	defer cancel()
-	found, err := d.takeOver(ctx, name) // which costs nothing if it is the same
-	if errors.Is(err, image.ErrNotFound) {
-		found, err = d.images.Pull(ctx, name, image.PullOptions{Keychain: d.opts.Keychain})
-	}
-	if err != nil {
-		d.log.Debug("cannot find out whether the image's name means another one by now", slog.String("image", name), slog.Any("error", err))
-		return known
-	}
-	return found
-}
-
-// errPullTimeout is the cause with which the pull's deadline ends it.
-var errPullTimeout = fmt.Errorf("the pull takes too long: %w", context.DeadlineExceeded)
-
-func (d *Driver) pull(ctx context.Context, name string) (image.Image, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, d.opts.PullTimeout, errPullTimeout)
-	defer cancel()
-	began := time.Now()
-	d.log.Info("pulling image", slog.String("image", name))
-	pulled, err := d.images.Pull(ctx, name, image.PullOptions{Keychain: d.opts.Keychain})
+// image is from there, or else in its registry. If neither says, the one that is
+// there stays in use, for those who may use it.
+func (d *Driver) refresh(ctx context.Context, want driver.ImageRequest, there image.Image) (image.Image, error) {
+	found, err := d.takeOver(ctx, want.Name) // which costs nothing if it is the same
 	switch {
 	case err == nil:
-		d.log.Info("image pulled", slog.String("image", name), slog.Duration("took", time.Since(began)), slog.Int64("bytes", pulled.Bytes), slog.String("id", pulled.ID.String()))
-		return pulled, nil
-	case ctx.Err() != nil:
-		return pulled, fmt.Errorf("pull image %s: %w", name, context.Cause(ctx))
+		return found, d.access.Authorize(ctx, want, known(found))
+	case !errors.Is(err, image.ErrNotFound):
+		d.log.Debug("cannot find out whether the image's name means another one by now", slog.String("image", want.Name), slog.Any("error", err))
+		return there, d.access.Authorize(ctx, want, known(there))
 	}
-	status := 0
-	if refused, ok := errors.AsType[*transport.Error](err); ok && refused.StatusCode < http.StatusInternalServerError {
-		status = refused.StatusCode
+	moved, err := d.access.Moved(ctx, want, known(there))
+	if err != nil || !moved {
+		return there, err
 	}
-	if errors.Is(err, image.ErrInvalid) {
-		status = http.StatusBadRequest
+	return d.fetch(ctx, want)
+}
+
+// fetch pulls an image and says what came.
+func (d *Driver) fetch(ctx context.Context, want driver.ImageRequest) (image.Image, error) {
+	began := time.Now()
+	pulled, err := d.access.Pull(ctx, want)
+	if err != nil {
+		return image.Image{}, err
 	}
-	d.log.Warn("image cannot be pulled", slog.String("image", name), slog.Any("error", err))
-	return pulled, &driver.PullError{Image: name, Status: status, Message: err.Error()}
+	found, err := d.images.Get(want.Name)
+	if err != nil {
+		return image.Image{}, &driver.PullError{Image: want.Name, Message: "the image is not there after a successful pull: " + err.Error()}
+	}
+	if err := pulled.Confirm(found.ID.String()); err != nil {
+		return image.Image{}, err
+	}
+	d.log.Info("image pulled", slog.String("image", want.Name), slog.Duration("took", time.Since(began)),
+		slog.Int64("bytes", found.Bytes), slog.String("id", found.ID.String()), slog.String("digest", found.Target.String()))
+	return found, nil
 }

@@ -25,7 +25,7 @@ func (p *pull) key() (string, error) {
 		return "", err
 	}
 	sum := sha256.Sum256(auth)
-	return fmt.Sprintf("%s %t %x", p.name, p.insecure, sum), nil
+	return fmt.Sprintf("%s %t %t %x", p.name, p.insecure, p.once, sum), nil
 }
 
 // share runs a pull, or joins the one that runs.

@@ -30,6 +30,9 @@ type PullOptions struct {
 	Keychain authn.Keychain
 	// Insecure allows plain HTTP. On loopback it is always allowed.
 	Insecure bool
+	// Once lets a request that failed for a passing reason end the pull, for callers
+	// who try again themselves. The store keeps what was fetched completely.
+	Once bool
 	// Progress, if not nil, is told how far the pull is, at most ten times a
 	// second and at the end. It must not block.
 	Progress func(Progress)
@@ -47,22 +50,47 @@ type Progress struct {
 // credentials at one time share the pull; it ends when all of them left. It has
 // no deadline but those of its callers' contexts.
 func (s *Store) Pull(ctx context.Context, ref string, opts PullOptions) (Image, error) {
-	normalized, err := Normalize(ref)
+	p, err := s.newPull(ctx, ref, opts)
 	if err != nil {
 		return Image{}, err
-	}
-	p := &pull{store: s, name: normalized, insecure: opts.Insecure}
-	if p.ref, err = parseRemote(normalized, opts.Insecure); err != nil {
-		return Image{}, err
-	}
-	if p.auth, err = credentials(ctx, p.ref.Context(), opts); err != nil {
-		return Image{}, fmt.Errorf("pull %s: credentials: %w", normalized, err)
 	}
 	r, err := s.share(ctx, p, opts.Progress)
 	if err != nil {
-		return Image{}, fmt.Errorf("pull %s: %w", normalized, err)
+		return Image{}, fmt.Errorf("pull %s: %w", p.name, err)
 	}
 	return s.describe(r), nil
+}
+
+// RemoteDigest asks an image's registry for the digest of what the name stands for
+// there now, an image or an index. It has no deadline but the context's.
+func (s *Store) RemoteDigest(ctx context.Context, ref string, opts PullOptions) (v1.Hash, error) {
+	p, err := s.newPull(ctx, ref, opts)
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	if err := p.connect(); err != nil {
+		return v1.Hash{}, err
+	}
+	m, err := p.manifest(ctx, p.ref) // not its head alone: registries say more of a refusal then
+	if err != nil {
+		return v1.Hash{}, fmt.Errorf("ask for %s: %w", p.name, err)
+	}
+	return m.Digest, nil
+}
+
+func (s *Store) newPull(ctx context.Context, ref string, opts PullOptions) (*pull, error) {
+	normalized, err := Normalize(ref)
+	if err != nil {
+		return nil, err
+	}
+	p := &pull{store: s, name: normalized, insecure: opts.Insecure, once: opts.Once}
+	if p.ref, err = parseRemote(normalized, opts.Insecure); err != nil {
+		return nil, err
+	}
+	if p.auth, err = credentials(ctx, p.ref.Context(), opts); err != nil {
+		return nil, fmt.Errorf("pull %s: credentials: %w", normalized, err)
+	}
+	return p, nil
 }
 
 func parseRemote(normalized string, insecure bool) (name.Reference, error) {
@@ -103,21 +131,31 @@ type pull struct {
 	ref      name.Reference
 	auth     authn.AuthConfig
 	insecure bool
+	once     bool
 	puller   *remote.Puller
 	progress *progress
+}
+
+// connect makes the client for the registry.
+func (p *pull) connect() (err error) {
+	s := p.store
+	options := []remote.Option{
+		remote.WithAuth(authn.FromConfig(p.auth)),
+		remote.WithTransport(plainGuard{s.opts.Transport, p.insecure}),
+		remote.WithUserAgent("tine"),
+		remote.WithJobs(s.opts.Parallel),
+	}
+	if p.once {
+		options = append(options, remote.WithRetryBackoff(remote.Backoff{Steps: 1}))
+	}
+	p.puller, err = remote.NewPuller(options...)
+	return err
 }
 
 func (p *pull) run(ctx context.Context, progress *progress) (*record, error) {
 	s := p.store
 	p.progress = progress
-	var err error
-	p.puller, err = remote.NewPuller(
-		remote.WithAuth(authn.FromConfig(p.auth)),
-		remote.WithTransport(plainGuard{s.opts.Transport, p.insecure}),
-		remote.WithUserAgent("tine"),
-		remote.WithJobs(s.opts.Parallel),
-	)
-	if err != nil {
+	if err := p.connect(); err != nil {
 		return nil, err
 	}
 	target, err := p.manifest(ctx, p.ref)
@@ -230,7 +268,7 @@ func (p *pull) blob(ctx context.Context, want blobRef) error {
 	}
 	for attempt := 1; ; attempt++ {
 		err := p.attempt(ctx, want)
-		if err == nil || ctx.Err() != nil || attempt == fetchAttempts || !isWorthRepeating(err) {
+		if err == nil || ctx.Err() != nil || attempt == fetchAttempts || p.once || !isWorthRepeating(err) {
 			return err
 		}
 		s.log.Debug("blob is fetched again", "image", p.name, "blob", want.Digest.String(), "error", err)

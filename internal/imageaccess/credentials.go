@@ -1,4 +1,4 @@
-package docker
+package imageaccess
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-package docker
+package imageaccess
 
 import (
 	"crypto/sha256"
@@ -7,6 +7,7 @@ import (
 	"regexp"
 
 	"github.com/distribution/reference"
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/moby/moby/api/pkg/authconfig"
 	"github.com/moby/moby/api/types/registry"
 
@@ -27,68 +28,83 @@ const (
 
 func (s source) String() string { return [...]string{"none", "node", "app", "call"}[s] }
 
-// puller is who a registry is told that asks.
-type puller struct {
+// Puller is who a registry is told that asks.
+type Puller struct {
 	source source
-	auth   string            // as the engine passes it on; a secret
-	digest [sha256.Size]byte // of auth
+	auth   registry.AuthConfig
+	header string            // auth in the form of engines
+	digest [sha256.Size]byte // of header
+}
+
+// Header is what an engine's request for a registry has in its header
+// X-Registry-Auth: a secret; empty for nobody.
+func (i Puller) Header() string { return i.header }
+
+// Authenticator has the credentials for a client of registries.
+func (i Puller) Authenticator() authn.Authenticator {
+	if i.source == sourceNone {
+		return authn.Anonymous
+	}
+	return authn.FromConfig(authn.AuthConfig{
+		Username: i.auth.Username, Password: i.auth.Password, IdentityToken: i.auth.IdentityToken, RegistryToken: i.auth.RegistryToken,
+	})
 }
 
 // own reports whether the credentials are one app's, so that others cannot be
 // given what they give access to.
-func (i puller) own() bool { return i.source >= sourceApp }
+func (i Puller) own() bool { return i.source >= sourceApp }
 
-// newPuller encodes credentials for the engine.
-func newPuller(auth registry.AuthConfig, from source) (puller, error) {
+// newPuller makes one of credentials; those that are empty are none.
+func newPuller(auth registry.AuthConfig, from source) (Puller, error) {
 	if auth == (registry.AuthConfig{}) {
-		return puller{}, nil
+		return Puller{}, nil
 	}
 	encoded, err := authconfig.Encode(auth)
 	if err != nil {
-		return puller{}, err
+		return Puller{}, err
 	}
-	return puller{source: from, auth: encoded, digest: sha256.Sum256([]byte(encoded))}, nil
+	return Puller{source: from, auth: auth, header: encoded, digest: sha256.Sum256([]byte(encoded))}, nil
 }
 
 // identify finds the credentials of a request for an image's registry: the
 // call's token, what the app's file says, and what the node has, in this order.
-func (d *Driver) identify(named reference.Named, want driver.ImageRequest) (puller, error) {
-	who, err := d.lookUpPuller(named, want)
+func (a *Access) identify(named reference.Named, want driver.ImageRequest) (Puller, error) {
+	who, err := a.lookUpPuller(named, want)
 	if err != nil {
-		return puller{}, &driver.PullError{Image: want.Name, Message: err.Error()}
+		return Puller{}, &driver.PullError{Image: want.Name, Message: err.Error()}
 	}
 	return who, nil
 }
 
-func (d *Driver) lookUpPuller(named reference.Named, want driver.ImageRequest) (puller, error) {
+func (a *Access) lookUpPuller(named reference.Named, want driver.ImageRequest) (Puller, error) {
 	if want.Token != "" {
 		return newPuller(registry.AuthConfig{RegistryToken: want.Token, ServerAddress: reference.Domain(named)}, sourceToken)
 	}
-	if d.opts.AppAuthDir != "" && want.Tenant != "" {
-		known, err := loadAppCredentials(d.opts.AppAuthDir, want.Tenant)
+	if a.opts.AppAuthDir != "" && want.Tenant != "" {
+		known, err := loadAppCredentials(a.opts.AppAuthDir, want.Tenant)
 		if err != nil {
-			return puller{}, err
+			return Puller{}, err
 		}
 		if auth, err := known.forImage(named); err != nil || auth != (registry.AuthConfig{}) {
 			if err != nil {
-				return puller{}, fmt.Errorf("%s: %w", appFile(d.opts.AppAuthDir, want.Tenant), err)
+				return Puller{}, fmt.Errorf("%s: %w", appFile(a.opts.AppAuthDir, want.Tenant), err)
 			}
 			return newPuller(auth, sourceApp)
 		}
 	}
-	known := d.auth
+	known := a.auth
 	if known == nil {
-		if d.opts.ConfigDir == "" {
-			return puller{}, nil
+		if a.opts.ConfigDir == "" {
+			return Puller{}, nil
 		}
 		var err error
-		if known, err = loadCredentials(filepath.Join(d.opts.ConfigDir, "config.json")); err != nil {
-			return puller{}, err
+		if known, err = loadCredentials(filepath.Join(a.opts.ConfigDir, "config.json")); err != nil {
+			return Puller{}, err
 		}
 	}
 	auth, err := known.forImage(named)
 	if err != nil {
-		return puller{}, err
+		return Puller{}, err
 	}
 	return newPuller(auth, sourceNode)
 }

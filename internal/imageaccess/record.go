@@ -1,4 +1,4 @@
-package docker
+package imageaccess
 
 import (
 	"bytes"
@@ -30,10 +30,10 @@ const (
 )
 
 // privateRecord remembers what was pulled with credentials that are not the
-// node's: an engine would give that to everybody who knows its name. It outlives
-// the process in a file, as the engine's images do. Servers may share the file:
-// who changes it has its lock and begins with what it says, and who asks looks
-// whether it is another one by now.
+// node's: an engine, or a driver's store, would give that to everybody who knows
+// its name. It outlives the process in a file, as the images do. Servers may share
+// the file: who changes it has its lock and begins with what it says, and who asks
+// looks whether it is another one by now.
 type privateRecord struct {
 	file string // empty: it is in memory only
 
@@ -117,7 +117,7 @@ func (r *privateRecord) current() privateImages {
 
 // holds reports whether an image is private: it has been pulled, under any of its
 // names, with credentials that are not the node's.
-func (r *privateRecord) holds(image *localImage) bool {
+func (r *privateRecord) holds(image *Image) bool {
 	known := r.current()
 	if known.all && len(image.digests) > 0 {
 		return true
@@ -125,7 +125,7 @@ func (r *privateRecord) holds(image *localImage) bool {
 	if len(known.repos) == 0 && len(known.images) == 0 {
 		return false
 	}
-	if _, found := known.images[image.id]; found {
+	if _, found := known.images[image.ID]; found {
 		return true
 	}
 	isPrivate := func(name string) bool { _, found := known.repos[name]; return found }

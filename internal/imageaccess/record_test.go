@@ -1,4 +1,4 @@
-package docker
+package imageaccess
 
 import (
 	"bytes"
@@ -14,22 +14,17 @@ import (
 )
 
 // imageIn is an image that is known in repositories.
-func imageIn(t testing.TB, id string, repos ...string) *localImage {
+func imageIn(t testing.TB, id string, repos ...string) *Image {
 	t.Helper()
-	found := &localImage{id: id}
+	var digests []string
 	for _, name := range repos {
 		named, err := reference.ParseNormalizedNamed(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		found.tags = append(found.tags, named)
-		digested, err := reference.ParseNormalizedNamed(named.Name() + "@sha256:" + fmt.Sprintf("%064d", 1))
-		if err != nil {
-			t.Fatal(err)
-		}
-		found.digests = append(found.digests, digested.(reference.Canonical))
+		digests = append(digests, named.Name()+"@sha256:"+fmt.Sprintf("%064d", 1))
 	}
-	return found
+	return NewImage(id, repos, digests)
 }
 
 func openRecord(t *testing.T, dir string) *privateRecord {
@@ -60,7 +55,7 @@ func TestPrivateImagesAreRemembered(t *testing.T) {
 	}
 	for name, r := range map[string]*privateRecord{"same": r, "read again": openRecord(t, dir)} {
 		for what, tt := range map[string]struct {
-			image *localImage
+			image *Image
 			want  bool
 		}{
 			"identifier":    {imageIn(t, "sha256:1"), true},

@@ -1,0 +1,265 @@
+//go:build linux
+
+package native_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/moby/moby/client"
+
+	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/docker"
+	"github.com/tinefn/tine/driver/native"
+	"github.com/tinefn/tine/test/image"
+)
+
+func TestPullIsTriedAgainUnlessItIsRefused(t *testing.T) {
+	var status, failures atomic.Int64 // how the next so many requests end; 0: the connection breaks
+	address := image.FrontRegistry(t, image.Registry(t), func(w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set("Connection", "close") // HTTP itself asks again when one breaks that was used before
+		if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/manifests/") || failures.Add(-1) < 0 {
+			return false
+		}
+		if status.Load() == 0 {
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(int(status.Load()))
+		return true
+	})
+	ref := address + "/tine-test/flaky:1"
+	push(t, ref, "flaky", authn.AuthConfig{})
+	for _, tt := range []struct {
+		name             string
+		status, failures int64
+		retries          int
+		wantTried        int // again
+		want             int // status of the refusal
+	}{
+		{"503 once", 503, 1, 2, 1, -1},
+		{"429 twice", 429, 2, 2, 2, -1},
+		{"cut", 0, 1, 2, 1, -1},
+		{"503 too often", 503, 9, 2, 2, 0},
+		{"429 too often", 429, 9, 1, 1, 429},
+		{"no retries", 503, 1, 0, 0, 0},
+		{"401", 401, 9, 2, 0, 401},
+		{"403", 403, 9, 2, 0, 403},
+		{"404", 404, 9, 2, 0, 404},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var log bytes.Buffer
+			d := openEmpty(t, func(o *native.Options) {
+				o.PullRetries, o.Logger = tt.retries, slog.New(slog.NewTextHandler(&log, nil))
+			})
+			defer closeNow(t, d)
+			status.Store(tt.status)
+			failures.Store(tt.failures)
+			err := ensure(t, d, "", ref)
+			failures.Store(0)
+			image.WantStatus(t, "pull", err, tt.want)
+			if tried := strings.Count(log.String(), "pull failed and is tried again"); tried != tt.wantTried {
+				t.Errorf("tried again %d times: %s", tried, &log)
+			}
+		})
+	}
+}
+
+func TestPullErrors(t *testing.T) {
+	release := make(chan struct{})
+	address := image.ServeRegistry(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.Contains(r.URL.Path, "/private/"):
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
+		case strings.Contains(r.URL.Path, "/hangs/"):
+			<-release
+		case strings.Contains(r.URL.Path, "/garbage/"):
+			fmt.Fprint(w, "garbage")
+		}
+	})
+	t.Cleanup(func() { close(release) })
+	d := openEmpty(t, func(o *native.Options) { o.PullTimeout = 2 * time.Second })
+	defer closeNow(t, d)
+	for name, tt := range map[string]struct {
+		image  string
+		status int
+	}{
+		"refused":       {address + "/private/a:1", 401},
+		"garbage":       {address + "/garbage/a:1", 400},
+		"dead registry": {"127.0.0.1:1/a/b:1", 0},
+		"invalid name":  {"UPPER/CASE", 400},
+		"identifier":    {"sha256:" + strings.Repeat("0", 64), 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := ensure(t, d, "", tt.image)
+			image.WantStatus(t, tt.image, err, tt.status)
+			if refused, ok := errors.AsType[*driver.PullError](err); ok && refused.Image != tt.image {
+				t.Errorf("the error names %s", refused.Image)
+			}
+		})
+	}
+	if err := ensure(t, d, "", address+"/hangs/a:1"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a registry that hangs: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := d.EnsureImage(ctx, driver.ImageRequest{Name: address + "/hangs/b:1"}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a caller who leaves: %v", err)
+	}
+}
+
+func TestPullsAreSharedByTheSameCredentialsOnly(t *testing.T) {
+	var pulls sync.Map // who asks for the manifest -> *atomic.Int64
+	arrived, release := make(chan struct{}, 100), make(chan struct{})
+	address := image.FrontRegistry(t, image.PrivateRegistry(t), func(_ http.ResponseWriter, r *http.Request) bool {
+		user, password, named := r.BasicAuth()
+		if named && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/manifests/") {
+			count, _ := pulls.LoadOrStore(user+":"+password, &atomic.Int64{})
+			count.(*atomic.Int64).Add(1)
+			arrived <- struct{}{}
+			<-release
+		}
+		return false
+	})
+	ref := address + "/tine-test/shared:1"
+	push(t, ref, "shared", reader)
+	d := openEmpty(t, func(o *native.Options) { o.AppAuthDir = apps(t, address) })
+	defer closeNow(t, d)
+	var waiting sync.WaitGroup
+	for app, status := range map[string]int{"owner": -1, "friend": -1, "guesser": http.StatusUnauthorized} {
+		waiting.Go(func() { image.WantStatus(t, app, ensure(t, d, app, ref), status) })
+	}
+	for range 2 { // the owner or the friend, and the guesser
+		<-arrived
+	}
+	time.Sleep(100 * time.Millisecond) // for whoever would come too
+	close(release)
+	waiting.Wait()
+	for who, want := range map[string]int64{"reader:secret": 1, "reader:guess": 1} {
+		count, ok := pulls.Load(who)
+		if !ok || count.(*atomic.Int64).Load() != want {
+			t.Errorf("%s: %v", who, count)
+		}
+	}
+}
+
+func TestMovedTagIsNoticedByARefreshAlone(t *testing.T) {
+	var offline atomic.Bool
+	address := image.FrontRegistry(t, image.Registry(t), func(http.ResponseWriter, *http.Request) bool {
+		if offline.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	})
+	ref := address + "/tine-test/moves:1"
+	push(t, ref, "first", authn.AuthConfig{})
+	d := openEmpty(t, nil)
+	defer closeNow(t, d)
+	ask := func(refresh bool) driver.Image {
+		t.Helper()
+		got, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: ref, Refresh: refresh})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	old := ask(false)
+	if got := ask(true); got != old {
+		t.Errorf("a tag that did not move: %+v, want %+v", got, old)
+	}
+	second := push(t, ref, "second", authn.AuthConfig{})
+	if got := ask(false); got != old {
+		t.Errorf("without a refresh: %+v", got)
+	}
+	offline.Store(true)
+	if got := ask(true); got != old {
+		t.Errorf("offline: %+v", got)
+	}
+	offline.Store(false)
+	id, err := second.ConfigName()
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := ask(true)
+	if moved.ID != id.String() {
+		t.Errorf("after the tag moved: %+v", moved)
+	}
+	if got := ask(false); got != moved {
+		t.Errorf("after the refresh: %+v, want %+v", got, moved)
+	}
+}
+
+func TestRefreshOfAPrivateImageIsForThoseWhoMayUseIt(t *testing.T) {
+	address, _ := counted(t)
+	ref := address + "/tine-test/moves:1"
+	push(t, ref, "first", reader)
+	d := openEmpty(t, func(o *native.Options) { o.AppAuthDir, o.AccessTTL = apps(t, address), -1 })
+	defer closeNow(t, d)
+	refresh := func(app string) error {
+		_, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: ref, Tenant: app, Refresh: true})
+		return err
+	}
+	image.WantStatus(t, "owner, pull", refresh("owner"), -1)
+	push(t, ref, "second", reader)
+	image.WantStatus(t, "stranger", refresh("stranger"), http.StatusUnauthorized)
+	image.WantStatus(t, "guesser", refresh("guesser"), http.StatusUnauthorized)
+	image.WantStatus(t, "owner", refresh("owner"), -1)
+	image.WantStatus(t, "stranger, new image", ensure(t, d, "stranger", ref), http.StatusUnauthorized)
+}
+
+// What a Docker driver pulled for an app before stays that app's: the engine would
+// give it to everybody.
+func TestPrivateImageOfAnEngineIsNotTakenOver(t *testing.T) {
+	image.NeedEngine(t)
+	address, count := counted(t)
+	ref := address + "/tine-test/engine:1"
+	push(t, ref, "of an engine", reader)
+	state, auth := t.TempDir(), apps(t, address)
+	before, err := docker.New(t.Context(), docker.Options{StateDir: state, AppAuthDir: auth})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = before.EnsureImage(t.Context(), driver.ImageRequest{Name: ref, Tenant: "owner"})
+	if err := errors.Join(err, before.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	engine, err := docker.Connect(docker.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := "tine-test/public:" + strings.ToLower(t.Name())
+	if err := image.Build(t.Context(), public, map[string][]byte{"Dockerfile": []byte("FROM scratch\nCOPY a /a\n"), "a": []byte("a")}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		another, err := docker.Connect(docker.Options{}) // the driver closes its own
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer another.Close()
+		for _, name := range []string{ref, public} {
+			_, _ = another.ImageRemove(context.WithoutCancel(t.Context()), name, client.ImageRemoveOptions{})
+		}
+	})
+	d := openEmpty(t, func(o *native.Options) { o.Engine, o.StateDir, o.AppAuthDir = engine, state, auth })
+	defer closeNow(t, d)
+	pulled := count.blobs.Load()
+	image.WantStatus(t, "stranger", ensure(t, d, "stranger", ref), http.StatusUnauthorized)
+	image.WantStatus(t, "owner", ensure(t, d, "owner", ref), -1)
+	if count.blobs.Load() == pulled {
+		t.Error("the owner was given it without the registry's word")
+	}
+	image.WantStatus(t, "stranger, after the pull", ensure(t, d, "stranger", ref), http.StatusUnauthorized)
+	image.WantStatus(t, "an image that was built there", ensure(t, d, "stranger", public), -1)
+}
