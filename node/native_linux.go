@@ -30,7 +30,7 @@ func (n *Node) openNative() (driver.Driver, error) {
 	opts.Engine, opts.Logger, opts.EnableVolumes = engine, n.log, c.EnableVolumes
 	opts.Auth, opts.ConfigDir, opts.AppAuthDir, opts.StateDir = c.Auth, c.ConfigDir, c.AppAuthDir, c.StateDir
 	opts.AccessTTL, opts.PullRetries = cmp.Or(c.AccessTTL, -1), c.PullRetries
-	opts.PullTimeout = cmp.Or(n.config.Runner.PullTimeout, forever)
+	opts.AskTimeout, opts.PullTimeout = c.CallTimeout, cmp.Or(n.config.Runner.PullTimeout, forever)
 	opts.Pool = native.Pool{Min: c.Sandbox.Min, Max: c.Sandbox.Max, Observer: n.preforkMetrics()}
 	made, err := native.New(opts)
 	if err != nil {

@@ -28,13 +28,13 @@ func TestImagesAreRemovedFromTheEngine(t *testing.T) {
 		if err := image.Build(t.Context(), ref, map[string][]byte{"Dockerfile": []byte("FROM scratch\nCOPY a /a\nENTRYPOINT [\"/a\"]\n"), "a": content}); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { untag(t, ref) })
+		t.Cleanup(func() { image.Untag(t, ref) })
 	}
 	another := prefix + "another:1"
 	if _, err := engine.ImageTag(t.Context(), client.ImageTagOptions{Source: prefix + "0:1", Target: another}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { untag(t, another) })
+	t.Cleanup(func() { image.Untag(t, another) })
 	// Nobody else's container keeps the second image.
 	made, err := engine.ContainerCreate(t.Context(), client.ContainerCreateOptions{Image: prefix + "1:1"})
 	if err != nil {

@@ -1,7 +1,6 @@
 package docker_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,9 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/moby/moby/api/pkg/authconfig"
 	"github.com/moby/moby/api/types/registry"
-	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/docker"
@@ -24,37 +21,8 @@ func privateImage(t *testing.T) (ref, address string) {
 	local := image.TestFn(t)
 	address = image.PrivateRegistry(t)
 	ref = address + "/tine-test/private:1"
-	push(t, local, ref, registry.AuthConfig{Username: image.RegistryUser, Password: image.RegistryPassword})
+	image.Push(t, local, ref, registry.AuthConfig{Username: image.RegistryUser, Password: image.RegistryPassword})
 	return ref, address
-}
-
-// push puts a local image into a registry, as whom auth says, and leaves it without
-// that name on the engine. What is pulled under it is without it after the test too.
-func push(t *testing.T, local, ref string, auth registry.AuthConfig) {
-	t.Helper()
-	engine := engineClient(t)
-	if _, err := engine.ImageTag(t.Context(), client.ImageTagOptions{Source: local, Target: ref}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { untag(t, ref) })
-	encoded, err := authconfig.Encode(auth)
-	if err != nil {
-		t.Fatal(err)
-	}
-	report, err := engine.ImagePush(t.Context(), ref, client.ImagePushOptions{RegistryAuth: encoded})
-	if err == nil {
-		err = report.Wait(t.Context())
-	}
-	if err != nil {
-		t.Fatalf("push: %v", err)
-	}
-	untag(t, ref)
-}
-
-// untag takes the name from an image, which stays: it has another one.
-func untag(t *testing.T, ref string) {
-	t.Helper()
-	_, _ = engineClient(t).ImageRemove(context.WithoutCancel(t.Context()), ref, client.ImageRemoveOptions{})
 }
 
 func TestPrivateImageIsPulledWithCredentials(t *testing.T) {
@@ -77,7 +45,7 @@ func TestPrivateImageIsPulledWithCredentials(t *testing.T) {
 		{"setting before file", docker.Options{Auth: config("guess"), ConfigDir: dir}, config("secret"), http.StatusUnauthorized},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			untag(t, ref)
+			image.Untag(t, ref)
 			d := open(t, tt.opts)
 			defer closeNow(t, d)
 			if tt.file != nil { // after the driver was made, as by docker login

@@ -25,7 +25,7 @@ func saved(t *testing.T) (ref, file string) {
 	if _, err := engine.ImageTag(t.Context(), client.ImageTagOptions{Source: local, Target: ref}); err != nil {
 		t.Fatal(err)
 	}
-	defer untag(t, ref)
+	defer image.Untag(t, ref)
 	archive, err := engine.ImageSave(t.Context(), []string{ref})
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func TestImagesOfAnArchiveAreThereFromTheStart(t *testing.T) {
 		}
 	}})
 	defer closeNow(t, d)
-	t.Cleanup(func() { untag(t, ref) })
+	t.Cleanup(func() { image.Untag(t, ref) })
 	if _, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: ref}); err != nil {
 		t.Error(err)
 	}

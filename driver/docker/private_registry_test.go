@@ -25,7 +25,7 @@ func TestTokenOfACallPullsTheImage(t *testing.T) {
 	const token = "tok-3n-of-a-call"
 	address := image.TokenRegistry(t, image.Registry(t), token)
 	ref := address + "/tine-test/token:1"
-	push(t, local, ref, registry.AuthConfig{RegistryToken: token})
+	image.Push(t, local, ref, registry.AuthConfig{RegistryToken: token})
 	var log bytes.Buffer
 	d := open(t, docker.Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), StateDir: t.TempDir(), AccessTTL: -1})
 	defer closeNow(t, d)
@@ -111,7 +111,7 @@ func TestPrivateImageIsOnlyForAppsThatCouldPullIt(t *testing.T) {
 		if _, err := engine.ImageTag(t.Context(), client.ImageTagOptions{Source: ref, Target: name}); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { untag(t, name) })
+		t.Cleanup(func() { image.Untag(t, name) })
 	}
 	digest := ""
 	for _, name := range info.RepoDigests {
@@ -215,7 +215,7 @@ func TestWithoutRegistryOnlyImagesOfTheNodeAreGivenOut(t *testing.T) {
 		return false
 	})
 	ref = address + strings.TrimPrefix(ref, behind)
-	t.Cleanup(func() { untag(t, ref) })
+	t.Cleanup(func() { image.Untag(t, ref) })
 	for _, tt := range []struct {
 		name string
 		opts docker.Options
@@ -228,7 +228,7 @@ func TestWithoutRegistryOnlyImagesOfTheNodeAreGivenOut(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			offline.Store(false)
-			untag(t, ref)
+			image.Untag(t, ref)
 			tt.opts.StateDir, tt.opts.AccessTTL = t.TempDir(), tt.ttl
 			d := openGuarded(t, tt.opts)
 			defer closeNow(t, d.Driver)

@@ -219,8 +219,8 @@ func TestRecordAnEngine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	untag(t, ref)
-	defer untag(t, ref)
+	image.Untag(t, ref)
+	defer image.Untag(t, ref)
 	sockets := t.TempDir()
 	r := &recorder{
 		t: t, replace: strings.NewReplacer(address, "registry.example", sockets, "/sockets"),

@@ -62,7 +62,7 @@ func TestMovedTagIsNoticedByARefreshAlone(t *testing.T) {
 		return false
 	})
 	ref := address + "/tine-test/moves:1"
-	push(t, first, ref, registry.AuthConfig{})
+	image.Push(t, first, ref, registry.AuthConfig{})
 	var log bytes.Buffer
 	d := openGuarded(t, docker.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	defer closeNow(t, d.Driver)
@@ -78,7 +78,7 @@ func TestMovedTagIsNoticedByARefreshAlone(t *testing.T) {
 	if old.ID != imageID(t, first) || !strings.HasPrefix(old.Digest, "sha256:") {
 		t.Fatalf("pulled %+v", old)
 	}
-	t.Cleanup(func() { untag(t, strings.TrimSuffix(ref, ":1")+"@"+old.Digest) }) // the tag leaves it behind
+	t.Cleanup(func() { image.Untag(t, strings.TrimSuffix(ref, ":1")+"@"+old.Digest) }) // the tag leaves it behind
 	if got := refresh(t, d.Driver, ref); got != old {
 		t.Errorf("a tag that did not move: %+v, want %+v", got, old)
 	}
@@ -87,7 +87,7 @@ func TestMovedTagIsNoticedByARefreshAlone(t *testing.T) {
 	}
 
 	// Somebody pushes another image from elsewhere: the engine has the old one.
-	push(t, second, ref, registry.AuthConfig{})
+	image.Push(t, second, ref, registry.AuthConfig{})
 	engine := engineClient(t)
 	if _, err := engine.ImageTag(t.Context(), client.ImageTagOptions{Source: first, Target: ref}); err != nil {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func TestImageOfAnIndexThatDidNotChangeIsNotPulledAgain(t *testing.T) {
 	local := image.TestFn(t)
 	address := image.Registry(t)
 	const repo, manifestType = "tine-test/index", "application/vnd.docker.distribution.manifest.v2+json"
-	push(t, local, address+"/"+repo+":one", registry.AuthConfig{})
+	image.Push(t, local, address+"/"+repo+":one", registry.AuthConfig{})
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/v2/"+repo+"/manifests/one", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -184,7 +184,7 @@ func TestImageOfAnIndexThatDidNotChangeIsNotPulledAgain(t *testing.T) {
 	const indexType = "application/vnd.docker.distribution.manifest.list.v2+json"
 	digest := putManifest(t, address, repo, "many", indexType, index("first"))
 	ref := address + "/" + repo + ":many"
-	t.Cleanup(func() { untag(t, ref) })
+	t.Cleanup(func() { image.Untag(t, ref) })
 	d := openGuarded(t, docker.Options{})
 	defer closeNow(t, d.Driver)
 	image.WantStatus(t, "pull", d.ensure(t, "app", ref), -1)

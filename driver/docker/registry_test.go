@@ -36,7 +36,7 @@ func TestImageIsPulledFromARegistryOnce(t *testing.T) {
 	address := image.Registry(t)
 	engine := engineClient(t)
 	ref := address + "/tine-test/pulled:1"
-	push(t, local, ref, registry.AuthConfig{})
+	image.Push(t, local, ref, registry.AuthConfig{})
 	d := open(t, docker.Options{})
 	defer closeNow(t, d)
 	var wg sync.WaitGroup

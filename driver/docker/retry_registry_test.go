@@ -38,7 +38,7 @@ func TestPullIsTriedAgainUnlessItIsRefused(t *testing.T) {
 		return true
 	})
 	ref := address + "/tine-test/flaky:1"
-	push(t, local, ref, registry.AuthConfig{})
+	image.Push(t, local, ref, registry.AuthConfig{})
 	for _, tt := range []struct {
 		name             string
 		status, failures int64
@@ -56,7 +56,7 @@ func TestPullIsTriedAgainUnlessItIsRefused(t *testing.T) {
 		{"404", 404, 9, 2, 0, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			untag(t, ref)
+			image.Untag(t, ref)
 			var tried atomic.Int64
 			d := open(t, docker.Options{PullRetries: tt.retries, Retried: func(api string) {
 				if api == "docker_pull_image" {

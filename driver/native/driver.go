@@ -45,6 +45,7 @@ import (
 // Defaults of [Options].
 const (
 	DefaultPullTimeout = imageaccess.DefaultPullTimeout
+	DefaultAskTimeout  = imageaccess.DefaultAskTimeout
 	DefaultAccessTTL   = imageaccess.DefaultTTL
 	DefaultMakeTimeout = 10 * time.Second // of one sandbox
 	DefaultStopGrace   = time.Second      // between SIGTERM and SIGKILL
@@ -90,6 +91,7 @@ type Options struct {
 
 	EnableVolumes bool // allow images that declare volumes
 
+	AskTimeout  time.Duration // of one question to a registry about an image that is there, default DefaultAskTimeout
 	PullTimeout time.Duration // of one image, retries included
 	PullRetries int           // of a pull that failed for a passing reason; 0: none
 	MakeTimeout time.Duration
@@ -158,7 +160,7 @@ func New(opts Options) (_ *Driver, err error) {
 	}()
 	if d.access, err = imageaccess.Open(imageaccess.Options{
 		Registry: registries{d}, Auth: opts.Auth, ConfigDir: opts.ConfigDir, AppAuthDir: opts.AppAuthDir, StateDir: cmp.Or(opts.StateDir, opts.Dir),
-		TTL: opts.AccessTTL, PullTimeout: opts.PullTimeout, PullRetries: opts.PullRetries, Logger: d.log,
+		TTL: opts.AccessTTL, AskTimeout: opts.AskTimeout, PullTimeout: opts.PullTimeout, PullRetries: opts.PullRetries, Logger: d.log,
 	}); err != nil {
 		return nil, err
 	}

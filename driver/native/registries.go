@@ -51,8 +51,11 @@ func (r registries) Pull(ctx context.Context, asked string, _ reference.Named, w
 // in between that could be lost.
 func (registries) Refusal(err error) imageaccess.Refusal {
 	refusal := imageaccess.Refusal{Message: err.Error(), Passing: passing(err)}
-	if answer, ok := errors.AsType[*transport.Error](err); ok && answer.StatusCode < http.StatusInternalServerError {
-		refusal.Status = answer.StatusCode
+	if answer, ok := errors.AsType[*transport.Error](err); ok {
+		refusal.Message = answer.Error() // what is around it says the image's name once more
+		if answer.StatusCode < http.StatusInternalServerError {
+			refusal.Status = answer.StatusCode
+		}
 	} else if errors.Is(err, image.ErrInvalid) {
 		refusal.Status = http.StatusBadRequest
 	}

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/docker"
@@ -242,16 +241,9 @@ func TestPrivateImageOfAnEngineIsNotTakenOver(t *testing.T) {
 	if err := image.Build(t.Context(), public, map[string][]byte{"Dockerfile": []byte("FROM scratch\nCOPY a /a\n"), "a": []byte("a")}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		another, err := docker.Connect(docker.Options{}) // the driver closes its own
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer another.Close()
-		for _, name := range []string{ref, public} {
-			_, _ = another.ImageRemove(context.WithoutCancel(t.Context()), name, client.ImageRemoveOptions{})
-		}
-	})
+	for _, name := range []string{ref, public} {
+		t.Cleanup(func() { image.Untag(t, name) })
+	}
 	d := openEmpty(t, func(o *native.Options) { o.Engine, o.StateDir, o.AppAuthDir = engine, state, auth })
 	defer closeNow(t, d)
 	pulled := count.blobs.Load()

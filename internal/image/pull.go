@@ -24,10 +24,7 @@ const (
 
 // PullOptions says as whom an image is pulled, and how.
 type PullOptions struct {
-	// Auth are the credentials; nil: what Keychain has for the registry; both
-	// nil: none.
-	Auth     authn.Authenticator
-	Keychain authn.Keychain
+	Auth authn.Authenticator // the credentials; nil: none
 	// Insecure allows plain HTTP. On loopback it is always allowed.
 	Insecure bool
 	// Once lets a request that failed for a passing reason end the pull, for callers
@@ -87,7 +84,7 @@ func (s *Store) newPull(ctx context.Context, ref string, opts PullOptions) (*pul
 	if p.ref, err = parseRemote(normalized, opts.Insecure); err != nil {
 		return nil, err
 	}
-	if p.auth, err = credentials(ctx, p.ref.Context(), opts); err != nil {
+	if p.auth, err = credentials(ctx, opts.Auth); err != nil {
 		return nil, fmt.Errorf("pull %s: credentials: %w", normalized, err)
 	}
 	return p, nil
@@ -106,14 +103,7 @@ func parseRemote(normalized string, insecure bool) (name.Reference, error) {
 }
 
 // credentials resolves who pulls to plain values, by which pulls are shared.
-func credentials(ctx context.Context, repository name.Repository, opts PullOptions) (authn.AuthConfig, error) {
-	auth := opts.Auth
-	if auth == nil && opts.Keychain != nil {
-		var err error
-		if auth, err = authn.Resolve(ctx, opts.Keychain, repository); err != nil {
-			return authn.AuthConfig{}, err
-		}
-	}
+func credentials(ctx context.Context, auth authn.Authenticator) (authn.AuthConfig, error) {
 	if auth == nil {
 		auth = authn.Anonymous
 	}

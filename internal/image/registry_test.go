@@ -39,12 +39,6 @@ func TestPullFromDockersRegistry(t *testing.T) {
 	}
 }
 
-type keychain struct{ user, password string }
-
-func (k keychain) Resolve(authn.Resource) (authn.Authenticator, error) {
-	return &authn.Basic{Username: k.user, Password: k.password}, nil
-}
-
 func TestPullWithCredentials(t *testing.T) {
 	address := testimage.PrivateRegistry(t)
 	ref := address + "/fn/private:1"
@@ -53,15 +47,22 @@ func TestPullWithCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newStore(t, Options{})
-	for name, opts := range map[string]PullOptions{"nobody": {}, "wrong": {Auth: wrong}, "wrong keychain": {Keychain: keychain{"x", "y"}}} {
+	for name, opts := range map[string]PullOptions{"nobody": {}, "wrong": {Auth: wrong}} {
 		_, err := s.Pull(t.Context(), ref, opts)
 		if refused, ok := errors.AsType[*transport.Error](err); !ok || refused.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for name, opts := range map[string]PullOptions{"credentials": {Auth: right}, "keychain": {Keychain: keychain{"reader", "secret"}}} {
-		if _, err := s.Pull(t.Context(), ref, opts); err != nil {
-			t.Errorf("%s: %v", name, err)
+	for name, opts := range map[string]PullOptions{"nobody": {}, "wrong": {Auth: wrong}} {
+		if got, err := s.RemoteDigest(t.Context(), ref, opts); err == nil {
+			t.Errorf("%s is told %s", name, got)
 		}
+	}
+	got, err := s.Pull(t.Context(), ref, PullOptions{Auth: right})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if digest, err := s.RemoteDigest(t.Context(), ref, PullOptions{Auth: right}); err != nil || digest != got.Target {
+		t.Errorf("the registry has %s, %v; want %s", digest, err, got.Target)
 	}
 }

@@ -8,6 +8,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/moby/moby/api/types/registry"
+
+	"github.com/tinefn/tine/test/image"
 )
 
 func needRoot(t *testing.T) {
@@ -121,4 +125,29 @@ func TestNativeServerKilledUnderLoadAndStartedAgain(t *testing.T) {
 	if left := sandboxes(t, next); left != "" {
 		t.Errorf("left: %s", left)
 	}
+}
+
+func TestNativeDriverKeepsTheImagesOfAppsApart(t *testing.T) {
+	auth := t.TempDir()
+	n := startNative(t, map[string]string{"FN_APP_DOCKER_AUTH_DIR": auth})
+	address := image.PrivateRegistry(t)
+	ref := address + "/tine-test/private:1"
+	image.Push(t, n.image, ref, registry.AuthConfig{Username: image.RegistryUser, Password: image.RegistryPassword})
+	credentials := fmt.Appendf(nil, `{"auths":{%q:{"username":%q,"password":%q}}}`, address, image.RegistryUser, image.RegistryPassword)
+	if err := os.WriteFile(filepath.Join(auth, n.appID+".json"), credentials, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused := "Failed to pull image '" + ref + "'"
+	stranger := n.fn(object{"image": ref, "app_id": n.create("/v2/apps", object{"name": "stranger"})})
+	if got := n.invoke(stranger, "", nil); got.status < 400 || !strings.Contains(got.body, refused) {
+		t.Errorf("before the pull: %d %s", got.status, got.body)
+	}
+	owner := n.fn(object{"image": ref})
+	n.wantNext(t, owner)
+	another := n.fn(object{"image": ref, "app_id": n.create("/v2/apps", object{"name": "another"})})
+	if got := n.invoke(another, "", nil); got.status < 400 || !strings.Contains(got.body, refused) {
+		t.Errorf("after the pull: %d %s", got.status, got.body)
+	}
+	n.wantNext(t, owner)
+	n.stopClean(t)
 }
