@@ -22,7 +22,7 @@ func (n *Node) openNative() (driver.Driver, error) {
 	if c.Runtime != "" || len(c.Runtimes) > 0 {
 		return nil, errors.New("FN_CONTAINER_RUNTIME or FN_CONTAINER_RUNTIMES_ALLOWED is set, and the native driver runs containers itself: unset them, or set FN_DRIVER=docker")
 	}
-	engine, err := docker.Connect(docker.Options{Host: c.Host, CertPath: c.CertPath, TLSVerify: c.TLSVerify})
+	engine, err := docker.Connect(dockerConnection(n.config))
 	if err != nil {
 		return nil, fmt.Errorf("an engine to take images from: %w", err)
 	}
