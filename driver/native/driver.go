@@ -122,7 +122,8 @@ type Driver struct {
 	spawner  *sandbox.Spawner
 	groups   *cgroup.Manager
 	networks *network.Manager
-	filter   *os.File // the seccomp program
+	filter   *os.File // the seccomp program of containers that are fenced in
+	lax      *os.File // that of others
 	base     *base
 	ids      *sandbox.Range // nil: sandboxes have the host's users
 	pool     *prefork.Pool  // nil: none
@@ -247,13 +248,23 @@ func (d *Driver) openNetworks() (_ string, err error) {
 	return d.networks.String(), nil
 }
 
-func (d *Driver) openFilter() error {
-	code, err := seccomp.Default(seccomp.Options{})
-	if err != nil {
+func (d *Driver) openFilter() (err error) {
+	if d.filter, err = makeFilter(seccomp.Options{}); err != nil {
 		return err
 	}
-	d.filter, err = code.Memfd()
+	d.lax, err = makeFilter(seccomp.Options{Capabilities: filteredCapabilities})
 	return err
+}
+
+// filteredCapabilities are those of openCapabilities that a filter asks for.
+var filteredCapabilities = []string{"CAP_SYS_CHROOT"}
+
+func makeFilter(opts seccomp.Options) (*os.File, error) {
+	code, err := seccomp.Default(opts)
+	if err != nil {
+		return nil, err
+	}
+	return code.Memfd()
 }
 
 func randomInstance() string {
@@ -358,8 +369,10 @@ func (d *Driver) release(ctx context.Context) error {
 	if d.networks != nil {
 		failed = append(failed, d.networks.Close(ctx))
 	}
-	if d.filter != nil {
-		failed = append(failed, d.filter.Close())
+	for _, filter := range []*os.File{d.filter, d.lax} {
+		if filter != nil {
+			failed = append(failed, filter.Close())
+		}
 	}
 	if d.opts.Engine != nil {
 		failed = append(failed, d.opts.Engine.Close())

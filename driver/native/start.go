@@ -98,8 +98,9 @@ func (c *container) files() (files sandbox.Files, closeAll func(), err error) {
 			return files, closeAll, err
 		}
 	}
+	files.Filter = c.driver.lax // they stay open
 	if c.spec.Security.Unprivileged {
-		files.Filter = c.driver.filter // which stays open
+		files.Filter = c.driver.filter
 	}
 	return files, closeAll, nil
 }

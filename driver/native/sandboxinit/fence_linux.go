@@ -47,6 +47,13 @@ func fence(todo *job.Job, filter int) error {
 	if err := syscall.Setresuid(int(todo.UID), int(todo.UID), int(todo.UID)); err != nil {
 		return step("set the user", err)
 	}
+	if todo.HasFilter && todo.NewPrivs {
+		// Without the ban on new privileges only who may administer installs one,
+		// and the filter knows what follows.
+		if err := install(filter); err != nil {
+			return step("install the system call filter", err)
+		}
+	}
 	if err := setCapabilities(todo.Capabilities); err != nil {
 		return step("set capabilities", err)
 	}
@@ -58,7 +65,7 @@ func fence(todo *job.Job, filter int) error {
 			return step("forbid new privileges", err)
 		}
 	}
-	if todo.HasFilter {
+	if todo.HasFilter && !todo.NewPrivs {
 		if err := install(filter); err != nil {
 			return step("install the system call filter", err)
 		}

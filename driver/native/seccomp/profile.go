@@ -66,6 +66,28 @@ func selectRules(profile *seccomp.Seccomp, arch string, version KernelVersion) (
 	return rules, otherwise, nil
 }
 
+// withCapabilities is the profile for a process that has some, written as one for
+// a process that has none: rules that need what it has apply in any case, and those
+// that are for processes without it never. Source of the meaning of both: Docker's
+// setupSeccomp, which wants all that a rule includes and none that it excludes.
+func withCapabilities(profile *seccomp.Seccomp, held []string) *seccomp.Seccomp {
+	has := func(name string) bool { return slices.Contains(held, name) }
+	changed := *profile
+	changed.Syscalls = nil
+	for _, call := range profile.Syscalls {
+		if not := call.Excludes; not != nil && slices.ContainsFunc(not.Caps, has) {
+			continue
+		}
+		if only := call.Includes; only != nil && len(only.Caps) > 0 && !slices.ContainsFunc(only.Caps, func(name string) bool { return !has(name) }) {
+			included, same := *only, *call
+			included.Caps, same.Includes = nil, &included
+			call = &same
+		}
+		changed.Syscalls = append(changed.Syscalls, call)
+	}
+	return &changed
+}
+
 // applies reports whether a rule holds on a machine, for a process without
 // capabilities. The architecture is the machine's own also for rules about
 // calls of its others, such as x86 on amd64.

@@ -20,6 +20,10 @@ import (
 type Options struct {
 	Arch          string        // as GOARCH: amd64 or arm64; empty is this process's
 	KernelVersion KernelVersion // zero is the running kernel's
+
+	// Capabilities are those that the process has, such as CAP_SYS_CHROOT: with
+	// some of them the profile allows more.
+	Capabilities []string
 }
 
 // KernelVersion is the part of a kernel's version that profiles look at, such
@@ -31,8 +35,8 @@ func (v KernelVersion) atLeast(other KernelVersion) bool {
 	return v.Major > other.Major || v.Major == other.Major && v.Minor >= other.Minor
 }
 
-// Default compiles Docker's default profile for a process without any
-// capability. It takes a millisecond or two and gives the same program each
+// Default compiles Docker's default profile for a process with the given
+// capabilities. It takes a millisecond or two and gives the same program each
 // time, so it is for once per server, not for each process.
 //
 // A call that no rule names gets EPERM, as the profile says. Beyond the
@@ -59,7 +63,8 @@ func Default(options Options) (Program, error) {
 			return nil, err
 		}
 	}
-	program, err := compile(seccomp.DefaultProfile(), arch, version)
+	profile := withCapabilities(seccomp.DefaultProfile(), options.Capabilities)
+	program, err := compile(profile, arch, version)
 	if err != nil {
 		return nil, fmt.Errorf("compile the default seccomp profile for %s and Linux %d.%d: %w", arch, version.Major, version.Minor, err)
 	}
