@@ -12,6 +12,10 @@
 //
 // Without a command it is a function that listens on FN_LISTENER and, for a
 // request with the header Testfn-Mode: count, answers the length of the body.
+//
+// Besides what the pool relies on, there is what a hostile function must not be
+// able to do: [RunHardening] looks at the fences, and RunEscape, on Linux, tries to
+// get out.
 package drivertest
 
 import (

@@ -1,6 +1,7 @@
 // Testfn is the function that tests of a function server call. It speaks the
-// function container contract by itself, with the standard library only, and
-// does on request what real functions do and what they should not do.
+// function container contract by itself, with nothing but the standard library
+// and its system calls (x/sys), and does on request what real functions do and
+// what they should not do.
 //
 // # As a program
 //
@@ -54,6 +55,9 @@
 //	output    writes Testfn-Stdout and Testfn-Stderr there, a line each, and answers nothing
 //	flood     writes Testfn-Size bytes of lines, half of them to each of both, and answers nothing
 //	inspect   answers the [report], with the headers of the request
+//	escape    tries to get out of the container as the body says, see package escape
+//	bomb      takes too much of something, likewise
+//	listen    listens for TCP and UDP and answers the addresses
 //
 // Any mode that answers takes Testfn-Status, the status of the container's
 // answer (by default 200), Testfn-Close, to close the connection after the
