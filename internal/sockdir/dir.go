@@ -70,7 +70,7 @@ func (d *Dir) Remove() error {
 	d.manager.mu.Lock()
 	delete(d.manager.dirs, d.path)
 	d.manager.mu.Unlock()
-	if err := os.RemoveAll(d.path); err != nil {
+	if err := removeTree(d.path); err != nil {
 		return fmt.Errorf("remove socket directory: %w", err)
 	}
 	return nil

@@ -119,7 +119,7 @@ func (m *Manager) Create() (*Dir, error) {
 func (m *Manager) Close() error {
 	err := m.watcher.Close()
 	<-m.done
-	return errors.Join(err, os.RemoveAll(m.dir), m.lock.Close())
+	return errors.Join(err, removeTree(m.dir), m.lock.Close())
 }
 
 func (m *Manager) watch() {
@@ -192,7 +192,7 @@ func sweep(root string, log *slog.Logger) {
 		if err != nil {
 			continue // its process lives
 		}
-		if err := errors.Join(os.RemoveAll(dir), lock.Close()); err != nil {
+		if err := errors.Join(removeTree(dir), lock.Close()); err != nil {
 			log.Warn("cannot remove socket directories of an earlier run", slog.String("path", dir), slog.Any("error", err))
 		}
 	}

@@ -148,6 +148,12 @@ func TestForeignAndFalseSocketsAreRefused(t *testing.T) {
 		"dangling link":   func(path string) error { return os.Symlink("nothing.sock", path) },
 		"plain file":      func(path string) error { return os.WriteFile(path, nil, 0o600) },
 		"directory":       func(path string) error { return os.Mkdir(path, 0o700) },
+		"pipe":            func(path string) error { return unix.Mkfifo(path, 0o666) },
+		"link to a pipe": func(path string) error {
+			return errors.Join(unix.Mkfifo(filepath.Join(filepath.Dir(path), "pipe"), 0o666), os.Symlink("pipe", path))
+		},
+		"link to itself":      func(path string) error { return os.Symlink(SocketName, path) },
+		"link through itself": func(path string) error { return os.Symlink("./phony.sock", path) },
 		"link to a link": func(path string) error {
 			second := filepath.Join(filepath.Dir(path), "second.sock")
 			return errors.Join(os.Symlink(filepath.Join(outside, "other.sock"), second), os.Symlink("second.sock", path))
