@@ -1,8 +1,12 @@
 package docker_test
 
 import (
+	"fmt"
 	"os"
+	"strings"
 	"testing"
+
+	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver/drivertest"
 )
@@ -51,4 +55,19 @@ func TestNothingEscapes(t *testing.T) {
 		t.Skip("what is to be out of reach is made by root")
 	}
 	drivertest.RunEscape(t, newDriver, images(t), drivertest.EscapeOptions{Fenced: allowedFenced, Open: allowedOpen})
+}
+
+func TestPageTellsWhatIsReadFromInside(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("what is to be out of reach is made by root")
+	}
+	with := images(t) // which also skips the test if there is no engine
+	info, err := engineClient(t).Info(t.Context(), client.InfoOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, rest, _ := strings.Cut(info.Info.ServerVersion, ".")
+	second, _, _ := strings.Cut(rest, ".")
+	title := fmt.Sprintf("Docker driver, engine %s.%s, control groups of version %s", number, second, info.Info.CgroupVersion)
+	drivertest.CheckInside(t, newDriver, with, "../../docs/sandbox.md", 1, title)
 }

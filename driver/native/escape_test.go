@@ -21,3 +21,7 @@ func TestNothingEscapes(t *testing.T) {
 		},
 	})
 }
+
+func TestPageTellsWhatIsReadFromInside(t *testing.T) {
+	drivertest.CheckInside(t, func(t *testing.T) driver.Driver { return open(t, nil) }, images(), "../../docs/sandbox.md", 2, "native driver")
+}

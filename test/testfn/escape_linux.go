@@ -10,6 +10,7 @@ import (
 func init() {
 	modes["escape"] = escapeMode(escape.Answer)
 	modes["bomb"] = escapeMode(escape.Explode)
+	modes["facts"] = escapeMode(escape.Facts)
 	modes["listen"] = escapeMode(escape.Listen)
 }
 

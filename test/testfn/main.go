@@ -57,6 +57,7 @@
 //	inspect   answers the [report], with the headers of the request
 //	escape    tries to get out of the container as the body says, see package escape
 //	bomb      takes too much of something, likewise
+//	facts     answers what it sees of its container, for people
 //	listen    listens for TCP and UDP and answers the addresses
 //
 // Any mode that answers takes Testfn-Status, the status of the container's
