@@ -33,8 +33,8 @@ func devices(r *Run) {
 		}
 	}
 	r.try("what is in /dev", func() error {
-		err := filepath.WalkDir("/dev", func(path string, entry os.DirEntry, err error) error {
-			if err != nil || entry.Type()&os.ModeDevice == 0 || filepath.Dir(path) == "/dev/pts" {
+		err := filepath.WalkDir("/dev", func(path string, _ os.DirEntry, err error) error {
+			if err != nil || !isDevice(path) || filepath.Dir(path) == "/dev/pts" {
 				return nil
 			}
 			if !slices.Contains(standard, filepath.Base(path)) && opens(path, unix.O_RDWR) == nil {
@@ -50,4 +50,11 @@ func devices(r *Run) {
 	for _, name := range []string{"mem", "kmem", "port", "kmsg", "kvm", "fuse", "net/tun", "loop-control", "mapper/control", "vda", "sda", "uinput", "vhost-net"} {
 		r.try("/dev/"+name, func() error { return opens("/dev/"+name, unix.O_RDONLY) }, absent...)
 	}
+}
+
+// isDevice asks for the file itself: a directory does not know what is mounted over
+// its entries.
+func isDevice(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode()&os.ModeDevice != 0
 }

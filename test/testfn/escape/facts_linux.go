@@ -150,8 +150,8 @@ func flagsOf(path string) string {
 // nodes are the devices that are there and can be opened.
 func nodes() string {
 	var found []string
-	_ = filepath.WalkDir("/dev", func(path string, entry os.DirEntry, err error) error {
-		if err == nil && entry.Type()&os.ModeDevice != 0 && filepath.Dir(path) == "/dev" {
+	_ = filepath.WalkDir("/dev", func(path string, _ os.DirEntry, err error) error {
+		if err == nil && isDevice(path) && filepath.Dir(path) == "/dev" {
 			found = append(found, filepath.Base(path))
 		}
 		return nil
@@ -217,7 +217,7 @@ func groups() string {
 func otherMounts(mounted map[string]string) string {
 	var found []string
 	for path := range mounted {
-		covers := strings.HasPrefix(path, "/proc/") || strings.HasPrefix(path, "/sys/")
+		covers := strings.HasPrefix(path, "/proc/") || strings.HasPrefix(path, "/sys/") || isDevice(path)
 		if !covers && !slices.Contains([]string{"/", "/tmp", "/dev", "/dev/shm", "/sys", socketDir}, path) {
 			found = append(found, "`"+path+"`")
 		}
