@@ -142,6 +142,10 @@ type Capabilities struct {
 	Version string // of the engine, for logs
 	Freeze  bool   // Freeze and Thaw work
 	Pull    bool   // EnsureImage can fetch what is not local
+
+	// SocketFiles: Spec.SocketDir may be /proc/self/fd/<n>, a mount that is mounted
+	// nowhere, which the container gets for itself.
+	SocketFiles bool
 }
 
 // Exit says how a container's process ended.

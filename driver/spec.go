@@ -25,7 +25,8 @@ type Spec struct {
 	Labels  map[string]string
 
 	// SocketDir is the directory, as the server sees it, that the container
-	// gets at SocketMountPath, writable. Empty: none.
+	// gets at SocketMountPath, writable. Empty: none. See also
+	// Capabilities.SocketFiles.
 	SocketDir string
 
 	// Runtime is the OCI runtime to use, by the engine's name for it. Empty: the

@@ -100,9 +100,11 @@ func (n *Node) buildPool(engine driver.Driver, size capacity.Sizing) (*pool.Pool
 	c := n.config.Runner
 	n.log.Info("available memory", slog.Int64("bytes", size.Total.MemoryBytes), slog.Int64("milli_cpu", size.Total.MilliCPU),
 		slog.String("because", size.Explanation))
-	sockets, err := sockdir.New(sockdir.Options{
-		Root: n.config.Sockets.Path, EngineRoot: n.config.Sockets.EnginePath, Logger: n.log,
-	})
+	opts := sockdir.Options{Root: n.config.Sockets.Path, EngineRoot: n.config.Sockets.EnginePath, Logger: n.log}
+	if engine.Capabilities().SocketFiles {
+		opts.Memory = sockdir.Memory{Bytes: n.config.Engine.Sandbox.SocketBytes, Inodes: n.config.Engine.Sandbox.SocketInodes}
+	}
+	sockets, err := sockdir.New(opts)
 	if err != nil {
 		return nil, err
 	}

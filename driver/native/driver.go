@@ -275,7 +275,7 @@ func randomInstance() string {
 
 // Capabilities are those of every machine on which New succeeds.
 func (d *Driver) Capabilities() driver.Capabilities {
-	return driver.Capabilities{Name: "native", Version: "1", Freeze: true, Pull: true}
+	return driver.Capabilities{Name: "native", Version: "1", Freeze: true, Pull: true, SocketFiles: true}
 }
 
 // ImportImages reads images from an archive, an OCI layout or what docker save

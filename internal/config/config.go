@@ -160,6 +160,9 @@ type Sandbox struct {
 	DNS          []netip.Addr // empty: the machine's
 	AllowHost    bool
 	AllowPrivate bool
+
+	SocketBytes  int64 // of a function's directory of sockets
+	SocketInodes int64 // likewise; 0: directories are on disk
 }
 
 // SandboxUsers says who the users of a sandbox are to the machine.

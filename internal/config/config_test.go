@@ -49,7 +49,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Engine: Engine{Driver: "auto", Host: "unix:///var/run/docker.sock", ConfigDir: "/root/.docker", StateDir: "/srv/tine/data", AccessTTL: 10 * time.Minute, PullRetries: 2, CallTimeout: 30 * time.Second, Failures: 3, MaxPause: 30 * time.Second, MaxStarts: 16, Prefork: Prefork{
 			Min: 5, Max: PreforkAuto, Command: []string{"tail", "-f", "/dev/null"}, Quarantine: time.Minute, KeepUsed: 5 * time.Minute,
-		}, Sandbox: Sandbox{Min: 8, Max: 1000, Users: SandboxUsersAuto, AllowPrivate: true}},
+		}, Sandbox: Sandbox{Min: 8, Max: 1000, Users: SandboxUsersAuto, AllowPrivate: true, SocketInodes: 64, SocketBytes: 65536}},
 	}
 	if diff := cmp.Diff(want, c, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -148,7 +148,7 @@ func TestOddSettingsAreWorthAWarning(t *testing.T) {
 		`FN_LOG_FORMAT="xml": there is no such format; expected text or json (default text)`,
 		`FN_LOG_LEVEL="loud": there is no such level; expected panic, fatal, error, warn, info, debug or trace (default info)`,
 		`FN_LOG_DEST="udp://host:514": this version cannot log to syslog yet; expected stderr or file:///<path> (default stderr)`,
-		"FN_IOFS_OPTS_FILE has no effect: socket directories are plain directories",
+		"FN_IOFS_OPTS_FILE has no effect: FN_SANDBOX_SOCKETS_INODES and FN_SANDBOX_SOCKETS_BYTES are its like",
 		"FN_PLACER has no effect: there are no load balancer nodes yet",
 		"FN_PROT is not a setting, did you mean FN_PORT?",
 		"FN_WHATEVER_THIS_IS is not a setting",

@@ -49,6 +49,15 @@ var sandboxSettings = []Setting{
 		"FN_SANDBOX_ALLOW_PRIVATE", groupSandbox, formBool, "true",
 		"Let functions connect to private networks, such as 10.0.0.0/8.", boolean(func(c *Config, b bool) { c.Engine.Sandbox.AllowPrivate = b }),
 	},
+	{
+		"FN_SANDBOX_SOCKETS_INODES", groupSandbox, "whole number from 0", "64",
+		"Sockets and other files that a function can have in /tmp/iofs, which is in memory and counts as its; 0 makes that a directory of FN_IOFS_PATH without a limit.",
+		whole(func(c *Config, n int64) { c.Engine.Sandbox.SocketInodes = n }),
+	},
+	{
+		"FN_SANDBOX_SOCKETS_BYTES", groupSandbox, formBytes, "65536",
+		"Content of files in /tmp/iofs, of which sockets have none; 0 is no limit.", whole(func(c *Config, n int64) { c.Engine.Sandbox.SocketBytes = n }),
+	},
 }
 
 func sandboxUsers(c *Config, value string) error {

@@ -19,11 +19,16 @@ type Dir struct {
 	path       string
 	enginePath string
 
+	mu   sync.RWMutex // keeps file from being closed, and its number used for another, while path is in use
+	file *os.File     // of a directory in memory; nil: it is on disk, or removed
+	gone bool
+
 	readyOnce sync.Once
 	ready     chan struct{}
 }
 
-// EnginePath is the directory as the container engine sees it.
+// EnginePath is the directory as the container engine sees it. That of a directory in
+// memory goes by a descriptor of this process, and holds until Remove.
 func (d *Dir) EnginePath() string { return d.enginePath }
 
 // Ready is closed when the socket's name has appeared. Call Open then.
@@ -36,6 +41,11 @@ func (d *Dir) markReady() { d.readyOnce.Do(func() { close(d.ready) }) }
 // socket that was checked: what the function does to the names afterwards
 // does not change where its callers connect to.
 func (d *Dir) Open() (*Socket, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.gone {
+		return nil, fmt.Errorf("%w: its directory is removed", ErrBadSocket)
+	}
 	// Errors are ignored: the watch ends with the directory at the latest.
 	_ = d.manager.watcher.Remove(d.path)
 
@@ -66,12 +76,33 @@ func (d *Dir) Open() (*Socket, error) {
 
 // Remove deletes the directory with all that is in it. It may be repeated.
 func (d *Dir) Remove() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gone {
+		return nil
+	}
 	_ = d.manager.watcher.Remove(d.path)
 	d.manager.mu.Lock()
 	delete(d.manager.dirs, d.path)
 	d.manager.mu.Unlock()
+	if d.file != nil {
+		d.gone = true
+		return d.file.Close() // with which all that is in it is gone
+	}
 	if err := removeTree(d.path); err != nil {
 		return fmt.Errorf("remove socket directory: %w", err)
 	}
+	d.gone = true
 	return nil
+}
+
+// has reports whether the name is in the directory.
+func (d *Dir) has(name string) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.gone {
+		return false
+	}
+	_, err := os.Lstat(filepath.Join(d.path, name))
+	return err == nil
 }

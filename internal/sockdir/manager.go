@@ -13,8 +13,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -37,6 +39,7 @@ const (
 type Options struct {
 	Root       string // where directories are made; empty: the system's temporary directory
 	EngineRoot string // Root as the container engine sees it; empty: the same
+	Memory     Memory // for drivers that take a directory by its descriptor
 	Logger     *slog.Logger
 }
 
@@ -45,6 +48,7 @@ type Manager struct {
 	dir       string // this process's directory
 	engineDir string // the same, as the engine sees it
 	lock      *os.File
+	memory    Memory
 	log       *slog.Logger
 	watcher   *fsnotify.Watcher
 	done      chan struct{} // closed when the watching goroutine ended
@@ -80,7 +84,7 @@ func New(opts Options) (*Manager, error) {
 	}
 	m := &Manager{
 		dir: dir, engineDir: filepath.Join(engineRoot, filepath.Base(dir)),
-		log: opts.Logger, done: make(chan struct{}), dirs: map[string]*Dir{},
+		memory: opts.Memory, log: opts.Logger, done: make(chan struct{}), dirs: map[string]*Dir{},
 	}
 	if m.lock, err = lockDir(dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), os.RemoveAll(dir))
@@ -94,6 +98,9 @@ func New(opts Options) (*Manager, error) {
 
 // Create makes a directory and watches it. The caller removes it.
 func (m *Manager) Create() (*Dir, error) {
+	if m.memory.Inodes > 0 {
+		return m.createInMemory()
+	}
 	path, err := os.MkdirTemp(m.dir, "iofs")
 	if err != nil {
 		return nil, fmt.Errorf("make a socket directory: %w", err)
@@ -102,14 +109,19 @@ func (m *Manager) Create() (*Dir, error) {
 		manager: m, path: path, enginePath: filepath.Join(m.engineDir, filepath.Base(path)),
 		ready: make(chan struct{}),
 	}
-	m.mu.Lock()
-	m.dirs[path] = d
-	m.mu.Unlock()
 	// MkdirTemp's mode is cut by the umask, so it is set afterwards.
 	if err := os.Chmod(path, 0o777); err != nil {
 		return nil, errors.Join(fmt.Errorf("open a socket directory to the container: %w", err), d.Remove())
 	}
-	if err := m.watcher.Add(path); err != nil {
+	return m.watchDir(d)
+}
+
+// watchDir watches a directory that was made, or removes it.
+func (m *Manager) watchDir(d *Dir) (*Dir, error) {
+	m.mu.Lock()
+	m.dirs[d.path] = d
+	m.mu.Unlock()
+	if err := m.watcher.Add(d.path); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch a socket directory, raise fs.inotify.max_user_watches if it is exhausted: %w", err), d.Remove())
 	}
 	return d, nil
@@ -119,6 +131,11 @@ func (m *Manager) Create() (*Dir, error) {
 func (m *Manager) Close() error {
 	err := m.watcher.Close()
 	<-m.done
+	for _, d := range m.all() {
+		if d.file != nil { // the others are removed together
+			err = errors.Join(err, d.Remove())
+		}
+	}
 	return errors.Join(err, removeTree(m.dir), m.lock.Close())
 }
 
@@ -147,19 +164,25 @@ func (m *Manager) appeared(path string) {
 	m.mu.Lock()
 	d := m.dirs[path]
 	m.mu.Unlock()
-	if d != nil {
+	// The event may be of an earlier directory whose descriptor had the same number.
+	if d != nil && d.has(SocketName) {
 		d.markReady()
 	}
 }
 
 func (m *Manager) checkAll() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for path, d := range m.dirs {
-		if _, err := os.Lstat(filepath.Join(path, SocketName)); err == nil {
+	for _, d := range m.all() {
+		if d.has(SocketName) {
 			d.markReady()
 		}
 	}
+}
+
+// all are the directories that there are now.
+func (m *Manager) all() []*Dir {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.dirs))
 }
 
 // lockDir marks a process directory as alive until the file is closed.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,7 +55,9 @@ func TestStandbyInstanceIsStartedAndFrozenBeforeItsFirstCall(t *testing.T) {
 		{functions.Python, map[string]string{"FN_MIN_INSTANCES": "1"}, nil, 2},
 	} {
 		t.Run(string(tt.language), func(t *testing.T) {
-			n := startNative(t, tt.settings)
+			settings := map[string]string{"FN_SANDBOX_SOCKETS_INODES": "0"} // so that its socket can be seen
+			maps.Copy(settings, tt.settings)
+			n := startNative(t, settings)
 			image := functions.Example(t, tt.language)
 			definition := object{"image": image, "memory": kitMemoryMiB}
 			for key, value := range tt.change {

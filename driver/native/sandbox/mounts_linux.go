@@ -171,7 +171,13 @@ func overlayByMount(layers []string, upper, work string) (*os.File, error) {
 
 // Tree is a directory as a mount that is nowhere: what a sandbox attaches is the
 // directory itself.
+//
+// If it goes by a descriptor of this process, it is a mount that is nowhere yet, and
+// the sandbox gets that.
 func Tree(dir string) (*os.File, error) {
+	if number, ok := strings.CutPrefix(dir, descriptors); ok {
+		return mountOf(number)
+	}
 	tree, err := cloneTree(dir, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC})
 	if err != nil {
 		return nil, fmt.Errorf("share directory %s with a sandbox: %w", dir, err)
@@ -189,4 +195,21 @@ func cloneTree(dir string, attributes *unix.MountAttr) (*os.File, error) {
 		return nil, errors.Join(err, unix.Close(tree))
 	}
 	return os.NewFile(uintptr(tree), dir), nil
+}
+
+// descriptors is where the open files of this process are.
+const descriptors = "/proc/self/fd/"
+
+// mountOf is another descriptor of a mount. Only kernels from 6.15 on copy mounts
+// that are nowhere.
+func mountOf(number string) (*os.File, error) {
+	fd, err := strconv.Atoi(number)
+	if err != nil {
+		return nil, fmt.Errorf("share descriptor %s with a sandbox: %w", number, err)
+	}
+	mount, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("share descriptor %s with a sandbox: %w", number, err)
+	}
+	return os.NewFile(uintptr(mount), descriptors+number), nil
 }
