@@ -32,7 +32,9 @@
 // ENABLE_INIT_EXIT (exit status instead of listening, after the delay),
 // ENABLE_EXIT_DELAY_MSEC (before the end of the process),
 // ENABLE_FAIL_IF_FN_SPAWN_CALL_ID_NONMATCH (exit if FN_SPAWN_CALL_ID is not
-// this) and ENABLE_FAIL_IF_FN_SPAWN_CALL_ID_NONMATCH_MSEC (after that delay).
+// this), ENABLE_FAIL_IF_FN_SPAWN_CALL_ID_NONMATCH_MSEC (after that delay) and
+// ENABLE_FALSE_SOCKET (makes something else in the socket's place: pipe, file,
+// directory, or a link to what it says).
 //
 // # Modes
 //
@@ -55,6 +57,7 @@
 //	output    writes Testfn-Stdout and Testfn-Stderr there, a line each, and answers nothing
 //	flood     writes Testfn-Size bytes of lines, half of them to each of both, and answers nothing
 //	inspect   answers the [report], with the headers of the request
+//	replace   puts a link to Testfn-Target in the place of its socket and answers nothing
 //	escape    tries to get out of the container as the body says, see package escape
 //	bomb      takes too much of something, likewise
 //	facts     answers what it sees of its container, for people
@@ -118,6 +121,13 @@ func function(getenv func(string) string, stdout, stderr io.Writer) int {
 	if format := getenv("FN_FORMAT"); format != "" && format != "http-stream" {
 		fmt.Fprintf(stderr, "FN_FORMAT %q is not http-stream\n", format)
 		return 1
+	}
+	if kind := getenv("ENABLE_FALSE_SOCKET"); kind != "" {
+		if err := makeFalse(kind, getenv("FN_LISTENER")); err != nil {
+			fmt.Fprintln(stderr, err)
+			return 1
+		}
+		sleepUntilEnded()
 	}
 	listener, err := listen(getenv("FN_LISTENER"))
 	if err != nil {

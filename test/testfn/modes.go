@@ -27,6 +27,7 @@ var modes = map[string]func(f *fn, w http.ResponseWriter, r *http.Request){
 	"output":  writeOutput,
 	"flood":   floodOutput,
 	"inspect": answerReport,
+	"replace": replaceSocket,
 }
 
 // begin does what all modes with a proper answer have in common.
