@@ -200,7 +200,7 @@ func addMetadata(s *suite) {
 // machineFiles tell of the machine what containers must not change.
 var machineFiles = []string{
 	"/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe",
-	"/proc/sys/kernel/randomize_va_space", "/proc/sys/vm/overcommit_memory", "/proc/sys/net/ipv4/ip_forward", "/proc/swaps",
+	"/proc/sys/kernel/randomize_va_space", "/proc/sys/vm/overcommit_memory", "/proc/swaps",
 	"/sys/class/net/lo/mtu", "/sys/class/net/lo/flags",
 }
 

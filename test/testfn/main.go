@@ -15,6 +15,7 @@
 //	testfn env NAME      writes the value of a variable to standard output
 //	testfn fill N        fills N bytes of memory, then sleeps
 //	testfn fork N        makes N processes, ends them, writes how many it could make
+//	testfn escape        tries to get out as its input says, see package escape
 //	testfn inspect       writes what it sees of its container, as JSON ([report])
 //
 // Without arguments it is a function: FN_FORMAT must be http-stream or empty,
@@ -269,6 +270,11 @@ func command(args []string, getenv func(string) string, stdout, stderr io.Writer
 		fmt.Fprintln(stdout, fork(number(arg(1), 0)))
 	case "inspect":
 		if err := inspect(nil).write(stdout); err != nil {
+			fmt.Fprintln(stderr, err)
+			return 1
+		}
+	case "escape":
+		if err := tryEscape(os.Stdin, stdout); err != nil {
 			fmt.Fprintln(stderr, err)
 			return 1
 		}

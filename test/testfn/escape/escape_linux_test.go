@@ -15,32 +15,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attemptArg makes the test program try what its input says.
-const attemptArg = "escape-attempt"
-
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == attemptArg {
-		if err := Answer(os.Stdin, os.Stdout); err != nil {
-			_, _ = io.WriteString(os.Stderr, err.Error())
-			os.Exit(1)
-		}
-		os.Exit(0)
+// build compiles the test function, without the race detector, which would make each
+// of many processes take a second.
+func build(t *testing.T) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), "testfn")
+	compiler := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/tinefn/tine/test/testfn")
+	compiler.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := compiler.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
 	}
-	if len(os.Args) > 1 && os.Args[1] == "exit" { // as the test function
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
+	return program
 }
 
 // attempt runs a subject, or one variant of it, in a process with its own mounts,
 // network, IPC and host name, and with no fence at all.
-func attempt(t *testing.T, targets Targets) []Outcome {
+func attempt(t *testing.T, program string, targets Targets) []Outcome {
 	t.Helper()
 	order, err := json.Marshal(targets)
 	if err != nil {
 		t.Fatal(err)
 	}
-	child := exec.CommandContext(t.Context(), "/proc/self/exe", attemptArg)
+	child := exec.CommandContext(t.Context(), program, "escape")
 	child.Stdin = bytes.NewReader(order)
 	child.Dir = "/"
 	child.ExtraFiles = []*os.File{os.Stderr} // left open
@@ -139,14 +135,14 @@ func TestAttemptsGetThroughWithoutAFence(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("it needs root")
 	}
-	targets := world(t)
+	program, targets := build(t), world(t)
 	for subject, variants := range confined {
 		t.Run(subject, func(t *testing.T) {
 			for _, variant := range variants {
 				must(t, os.WriteFile(targets.File, []byte(targets.Marker), 0o600))
 				targets := targets
 				targets.Subject, targets.Only = subject, variant
-				outcomes := attempt(t, targets)
+				outcomes := attempt(t, program, targets)
 				if len(outcomes) != 1 || !outcomes[0].Through {
 					t.Errorf("%s: %+v", variant, outcomes)
 				}
