@@ -144,13 +144,19 @@ func (c *engineContainer) request() error {
 		c.id.Store(&result.ID)
 		return nil
 	}
+	return d.notCreated(callCtx, "container", c.name, err)
+}
+
+// notCreated says why the engine has not made a container of some kind. One that
+// it may have made without saying so is removed.
+func (d *Driver) notCreated(callCtx context.Context, kind, name string, err error) error {
 	if !answered(err) {
-		d.removeStray(c.name)
+		d.removeStray(name)
 	}
 	if errdefs.IsNotFound(err) {
-		return fmt.Errorf("create container %s: %w: %w", c.name, driver.ErrImageNotFound, err)
+		return fmt.Errorf("create %s %s: %w: %w", kind, name, driver.ErrImageNotFound, err)
 	}
-	return failure(callCtx, "create container "+c.name, err)
+	return failure(callCtx, "create "+kind+" "+name, err)
 }
 
 // ID is the engine's identifier.

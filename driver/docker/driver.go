@@ -33,10 +33,6 @@ const (
 	DefaultMaxStarts   = 16
 )
 
-// removeParallel bounds the removals at one time: an engine gets slower per
-// container, not faster, when it is asked for many at once.
-const removeParallel = 8
-
 // Options configures a [Driver]. The zero value is usable.
 type Options struct {
 	Host      string // as in DOCKER_HOST; empty: DefaultHost
@@ -273,7 +269,7 @@ func (d *Driver) Close(ctx context.Context) error {
 	d.mu.Lock()
 	left := slices.Collect(maps.Keys(d.containers))
 	d.mu.Unlock()
-	err := inParallel(left, func(c *engineContainer) error { return c.Remove(ctx) })
+	err := prefork.RemoveAll(left, func(c *engineContainer) error { return c.Remove(ctx) })
 	if d.prefork != nil { // no container is left in what it removes
 		err = errors.Join(err, d.prefork.Close(ctx))
 	}
@@ -294,33 +290,6 @@ func (d *Driver) closeIdentities(clean bool) error {
 		failed = append(failed, d.own.discard())
 	} else {
 		failed = append(failed, d.own.release())
-	}
-	return errors.Join(failed...)
-}
-
-// inParallel does something with all items, removeParallel of them at a time.
-func inParallel[T any](items []T, do func(T) error) error {
-	var (
-		workers sync.WaitGroup
-		next    = make(chan T, len(items))
-		errs    = make(chan error, len(items))
-	)
-	for _, item := range items {
-		next <- item
-	}
-	close(next)
-	for range min(removeParallel, len(items)) {
-		workers.Go(func() {
-			for item := range next {
-				errs <- do(item)
-			}
-		})
-	}
-	workers.Wait()
-	close(errs)
-	var failed []error
-	for err := range errs {
-		failed = append(failed, err)
 	}
 	return errors.Join(failed...)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/driver/prefork"
 )
 
 // Pauses of the sweep while the engine does not answer: the first, and the
@@ -104,7 +105,7 @@ func (d *Driver) sweep(ctx context.Context, tagged bool) error {
 			}
 		}
 	}
-	return inParallel(found, func(c container.Summary) error {
+	return prefork.RemoveAll(found, func(c container.Summary) error {
 		if c.State == container.StateRunning {
 			d.thawLeftover(ctx, c.ID)
 		}

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
@@ -126,13 +125,7 @@ func (n *namespace) create(ctx context.Context, options client.ContainerCreateOp
 		n.id = made.ID
 		return nil
 	}
-	if !answered(err) {
-		n.driver.removeStray(n.name)
-	}
-	if errdefs.IsNotFound(err) {
-		return fmt.Errorf("create placeholder %s: %w: %w", n.name, driver.ErrImageNotFound, err)
-	}
-	return failure(callCtx, "create placeholder "+n.name, err)
+	return n.driver.notCreated(callCtx, "placeholder", n.name, err)
 }
 
 func (n *namespace) start(ctx context.Context) error {

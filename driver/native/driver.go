@@ -336,24 +336,11 @@ func (d *Driver) Close(ctx context.Context) error {
 	}
 	d.cancel()
 	d.wg.Wait()
-	var (
-		failed []error
-		mu     sync.Mutex
-		wg     sync.WaitGroup
-	)
-	for _, c := range left {
-		wg.Go(func() {
-			err := c.Remove(ctx)
-			mu.Lock()
-			defer mu.Unlock()
-			failed = append(failed, err)
-		})
-	}
-	wg.Wait()
+	err := prefork.RemoveAll(left, func(c *container) error { return c.Remove(ctx) })
 	if d.pool != nil {
-		failed = append(failed, d.pool.Close(ctx))
+		err = errors.Join(err, d.pool.Close(ctx))
 	}
-	return errors.Join(errors.Join(failed...), d.release(ctx))
+	return errors.Join(err, d.release(ctx))
 }
 
 // release gives up what New opened. The end of the spawner ends what is left.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -153,7 +155,7 @@ func (p *Pool) probeAgain(it *item) {
 	if err != nil && inUse && p.ctx.Err() == nil && !errors.Is(err, driver.ErrUnavailable) {
 		p.log.Warn("a namespace does not work any more", slog.String("namespace", it.name), slog.String("network", it.network.name),
 			slog.Any("state", it.state), slog.Any("error", err))
-		drain = p.lostLocked(it, causeBroken)
+		drain = p.lostLocked(it, causeBroken, err)
 	}
 	p.balanceLocked()
 	p.mu.Unlock()
@@ -172,7 +174,7 @@ func (p *Pool) Died(id string) {
 			continue
 		}
 		p.log.Warn("the holder of a namespace died", slog.String("namespace", it.name), slog.Any("state", it.state))
-		drain = p.lostLocked(it, causeDied)
+		drain = p.lostLocked(it, causeDied, errHolderDied)
 		break
 	}
 	p.balanceLocked()
@@ -193,20 +195,20 @@ func (p *Pool) ProbeAll() {
 	p.balanceLocked()
 }
 
-// lostLocked takes an item out of use that does not work. What it returns, if
-// anything, is to be called without the lock.
-func (p *Pool) lostLocked(it *item, cause string) (drain func()) {
+// lostLocked takes an item out of use that does not work, as err says. What it
+// returns, if anything, is to be called without the lock.
+func (p *Pool) lostLocked(it *item, cause string, err error) (drain func()) {
 	switch it.state {
 	case Ready, Quarantined:
 		it.dead = true
-		p.diedYoungLocked(it, errHolderDied)
+		p.diedYoungLocked(it, err)
 		p.retireLocked(it, cause)
 	case Probing:
 		it.dead = true
 	case Leased:
 		if !it.dead {
 			it.dead = true
-			p.diedYoungLocked(it, errHolderDied)
+			p.diedYoungLocked(it, err)
 			drain = it.drain
 		}
 	default: // it is going already
@@ -261,9 +263,6 @@ func (p *Pool) pause(d time.Duration) bool {
 	}
 }
 
-// closeParallel bounds the removals of Close at one time.
-const closeParallel = 8
-
 // Stop hands out nothing any more and makes nothing any more. Close follows.
 func (p *Pool) Stop() {
 	p.mu.Lock()
@@ -280,30 +279,9 @@ func (p *Pool) Close(ctx context.Context) error {
 	p.wg.Wait() // all of it has a deadline, or ends with p.ctx
 
 	p.mu.Lock()
-	left := make(chan *item, len(p.items))
-	for it := range p.items {
-		left <- it
-	}
+	left := slices.Collect(maps.Keys(p.items))
 	p.mu.Unlock()
-	close(left)
-	var (
-		removing sync.WaitGroup
-		errs     = make(chan error, cap(left))
-	)
-	for range min(closeParallel, cap(left)) {
-		removing.Go(func() {
-			for it := range left {
-				errs <- p.removeLast(ctx, it)
-			}
-		})
-	}
-	removing.Wait()
-	close(errs)
-	var failed []error
-	for err := range errs {
-		failed = append(failed, err)
-	}
-	return errors.Join(failed...)
+	return RemoveAll(left, func(it *item) error { return p.removeLast(ctx, it) })
 }
 
 // removeLast removes an item, in whatever state it is.

@@ -1,9 +1,12 @@
 package prefork
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -494,4 +497,22 @@ func TestStatesHaveNames(t *testing.T) {
 	}()
 	p := &Pool{items: map[*item]struct{}{}}
 	p.moveLocked(&item{network: &network{}, state: Ready}, Probing)
+}
+
+func TestLogNamesWhatWentWrong(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		m := newMaker()
+		var log bytes.Buffer
+		p := start(t, m, Options{Min: 1, Max: 10, ProbeEvery: time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		time.Sleep(time.Second / 2)
+		victim := m.living()[0]
+		m.set(func() { m.probe[victim] = errors.New("it lost its route") })
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		p.mu.Lock() // as whoever logs has it
+		defer p.mu.Unlock()
+		if text := log.String(); strings.Contains(text, errHolderDied.Error()) || strings.Count(text, "it lost its route") != 2 {
+			t.Errorf("the log of a probe that failed:\n%s", text)
+		}
+	})
 }

@@ -40,9 +40,6 @@ func (m *Manager) Attach(ctx context.Context, class Class, target Target, id str
 	defer context.AfterFunc(m.ctx, cancel)()
 
 	a := &Attachment{Class: class, manager: m, id: id}
-	if class == Host {
-		return a, nil
-	}
 	namespace, owned, err := target.open()
 	if err != nil {
 		return nil, err

@@ -28,8 +28,7 @@ type Attachment struct {
 }
 
 // ResolvConf is the content of the sandbox's /etc/resolv.conf: the nameservers
-// that it is let through to, as they are now. It is empty for the class None; a
-// sandbox of the class Host uses the host's file.
+// that it is let through to, as they are now. It is empty for the class None.
 func (a *Attachment) ResolvConf() string {
 	if a.Class != Egress {
 		return ""

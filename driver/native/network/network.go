@@ -45,8 +45,6 @@ const (
 	// Egress is an address on the bridge, from which connections are made to the
 	// outside. Nobody can connect to it but the host.
 	Egress
-	// Host is the host's own namespace: there is nothing to attach.
-	Host
 )
 
 func (c Class) String() string {
@@ -55,8 +53,6 @@ func (c Class) String() string {
 		return "none"
 	case Egress:
 		return "egress"
-	case Host:
-		return "host"
 	}
 	return fmt.Sprintf("class %d", int(c))
 }
