@@ -67,7 +67,8 @@ type Driver interface {
 	EnsureImage(ctx context.Context, want ImageRequest) (Image, error)
 
 	// Create makes a container and does not start it. If it returns an error,
-	// nothing is left behind, as far as the engine answers.
+	// nothing is left behind, as far as the engine answers. Errors, among others:
+	// ErrImageNotFound, ErrUnavailable, ErrExhausted.
 	Create(ctx context.Context, spec *Spec) (Container, error)
 
 	// Close releases the driver. Containers that still exist are removed.

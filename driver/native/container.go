@@ -121,7 +121,7 @@ func (c *container) Start(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("start container %s: %w", c.spec.ID, err)
+		return fmt.Errorf("start container %s: %w", c.spec.ID, driver.Exhausted(err))
 	}
 	c.copying.Store(2)
 	go c.copy(c.unit.box.Stdout, c.spec.Stdout)

@@ -101,6 +101,9 @@ func (d *Driver) takeOver(ctx context.Context, name string) (image.Image, error)
 	ctx, cancel = context.WithTimeoutCause(ctx, d.opts.PullTimeout, imageaccess.ErrPullTimeout)
 	defer cancel()
 	found, err := d.images.ImportFromEngine(ctx, d.opts.Engine, name)
+	if err = driver.Exhausted(err); errors.Is(err, driver.ErrExhausted) {
+		return image.Image{}, fmt.Errorf("take image %s over from the Docker engine: %w", name, err)
+	}
 	if err != nil {
 		return image.Image{}, &driver.PullError{Image: name, Message: "it cannot be taken over from the Docker engine: " + err.Error()}
 	}

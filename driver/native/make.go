@@ -57,12 +57,12 @@ func (m maker) Make(ctx context.Context, name, _ string) (prefork.Item, error) {
 
 // make makes a sandbox that waits for a job.
 func (d *Driver) make(ctx context.Context, name string, class network.Class) (_ *unit, err error) {
-	ctx, cancel := context.WithTimeout(ctx, d.opts.MakeTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, d.opts.MakeTimeout, errMakeTimeout)
 	defer cancel()
 	u := &unit{name: name, driver: d}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("make sandbox %s: %w", name, err), u.Remove(context.WithoutCancel(ctx)))
+			err = errors.Join(fmt.Errorf("make sandbox %s: %w", name, u.explain(ctx, err)), u.Remove(context.WithoutCancel(ctx)))
 		}
 	}()
 	if d.ids != nil {

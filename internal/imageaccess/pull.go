@@ -95,6 +95,8 @@ func (a *Access) pull(ctx context.Context, image string, named reference.Named, 
 			return fmt.Errorf("pull image %s: %w", image, context.Cause(ctx))
 		case refusal.Lost:
 			return fmt.Errorf("pull image %s: %w: %w", image, driver.ErrUnavailable, err)
+		case errors.Is(driver.Exhausted(err), driver.ErrExhausted): // a full disk is no fault of the image
+			return fmt.Errorf("pull image %s: %w", image, driver.Exhausted(err))
 		case attempt < a.opts.PullRetries && refusal.Passing:
 			pause := rand.N(pullPause(attempt))
 			log.Warn("pull failed and is tried again", slog.Any("error", err), slog.Int("attempt", attempt+1), slog.Duration("retry_in", pause))

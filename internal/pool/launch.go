@@ -69,6 +69,7 @@ func (p *Pool) prepareLocked(g *group) {
 	want := g.imageRequest()
 	p.wg.Go(func() {
 		image, err := p.opts.Driver.EnsureImage(p.ctx, want)
+		err = driver.Exhausted(err)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		g.preparing = false
@@ -105,7 +106,7 @@ func (p *Pool) launchLocked(g *group) {
 	inst.log = p.log.With(slog.String("fn_id", g.spec.FnID), slog.String("container_id", inst.ID))
 	inst.launch.Image, g.imageTook = g.imageTook, 0
 	p.wg.Go(func() {
-		err := p.start(inst)
+		err := driver.Exhausted(p.start(inst))
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		g.launching--
@@ -233,7 +234,7 @@ func (e *LaunchError) Unwrap() error { return e.err }
 // launchError turns what went wrong in a launch into what its caller is told.
 func launchError(err error) error {
 	switch {
-	case errors.Is(err, driver.ErrUnavailable), errors.Is(err, driver.ErrImageNotFound):
+	case errors.Is(err, driver.ErrUnavailable), errors.Is(err, driver.ErrImageNotFound), errors.Is(err, driver.ErrExhausted):
 		return notPlaced(fmt.Errorf("%w: %w", model.ErrServerBusy, err))
 	}
 	return err

@@ -3,7 +3,10 @@ package pool
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +26,10 @@ func TestFailedLaunchTellsItsCallerWhy(t *testing.T) {
 		"engine gone, start": {func(e *engine) { e.script.StartErr = driver.ErrUnavailable }, model.ErrServerBusy},
 		"engine gone, image": {func(e *engine) { e.imageErr = driver.ErrUnavailable }, model.ErrServerBusy},
 		"image vanished":     {func(e *engine) { e.createErr = always(driver.ErrImageNotFound) }, model.ErrServerBusy},
+		"no process left":    {func(e *engine) { e.createErr = always(os.NewSyscallError("clone", syscall.EAGAIN)) }, model.ErrServerBusy},
+		"no address left":    {func(e *engine) { e.createErr = always(fmt.Errorf("%w: no address", driver.ErrExhausted)) }, model.ErrServerBusy},
+		"no file left":       {func(e *engine) { e.script.StartErr = fmt.Errorf("mount: %w", syscall.EMFILE) }, model.ErrServerBusy},
+		"disk full":          {func(e *engine) { e.imageErr = fmt.Errorf("unpack: %w", syscall.ENOSPC) }, model.ErrServerBusy},
 		"engine's objection": {func(e *engine) { e.createErr = always(errBroken) }, errBroken},
 		"volumes":            {func(e *engine) { e.imageErr = driver.ErrImageVolume }, model.ErrImageVolume},
 		"pull timeout":       {func(e *engine) { e.imageErr = context.DeadlineExceeded }, model.ErrImagePullTimeout},
