@@ -15,7 +15,7 @@ import (
 func (n *Node) openNamed(ctx context.Context, size *capacity.Sizing) (driver.Driver, error) {
 	switch n.config.Engine.Driver {
 	case config.DriverNative:
-		return n.openNative()
+		return n.openNative(size)
 	case config.DriverDocker:
 		return n.openDocker(ctx, size)
 	}
@@ -23,7 +23,7 @@ func (n *Node) openNamed(ctx context.Context, size *capacity.Sizing) (driver.Dri
 		n.log.Info("Docker is used, as a setting is for it alone", slog.String("setting", why))
 		return n.openDocker(ctx, size)
 	}
-	made, without := n.openNative()
+	made, without := n.openNative(size)
 	if without == nil {
 		return made, nil
 	}

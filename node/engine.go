@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/tinefn/tine/driver"
@@ -75,11 +76,12 @@ func (n *Node) openDocker(ctx context.Context, size *capacity.Sizing) (driver.Dr
 	return made, nil
 }
 
-// The largest size of a prefork pool that depends on the machine: a share of
-// the memory for functions, and no more than a node of any size makes use of.
+// The largest sizes of pools that depend on the machine: a share of the memory for
+// functions, and no more than a node of any size makes use of.
 const (
-	preforkMemoryShare = 20
-	preforkMost        = 64
+	poolMemoryShare = 20
+	preforkMost     = 64
+	sandboxesMost   = 128
 )
 
 // preforkPool is what the settings and the machine make of the prefork pool.
@@ -91,12 +93,12 @@ func (n *Node) preforkPool(size capacity.Sizing) (docker.Prefork, error) {
 	}
 	most := c.Max
 	if most == config.PreforkAuto {
-		most = int(min(size.Total.MemoryBytes/preforkMemoryShare/docker.PlaceholderBytes, preforkMost))
-		most = max(most, c.Min)
+		most = poolByMemory(size, docker.PlaceholderBytes, c.Min, preforkMost)
 	}
 	return docker.Prefork{
 		Min: c.Min, Max: most, Networks: c.Networks, UseOnce: c.UseOnce,
 		Quarantine: cmp.Or(c.Quarantine, -1), KeepUsed: cmp.Or(c.KeepUsed, -1),
+		AppShare: n.config.Engine.Pool.AppShare, Short: n.shortage(),
 		Image: c.Image, Command: c.Command, Hostname: hostname, Observer: n.preforkMetrics(),
 	}, nil
 }
@@ -107,4 +109,17 @@ func (n *Node) preforkMetrics() *metrics.Prefork {
 		n.prefork = metrics.NewPrefork(n.registry)
 	}
 	return n.prefork
+}
+
+// poolByMemory is how many things that wait a machine has the memory for.
+func poolByMemory(size capacity.Sizing, bytesEach int64, least, most int) int {
+	return max(int(min(size.Total.MemoryBytes/poolMemoryShare/bytesEach, int64(most))), least)
+}
+
+// shortage tells when the machine is short of what a pool takes.
+func (n *Node) shortage() func() (processors, memory bool) {
+	c := n.config.Engine.Pool
+	return capacity.Pressure{System: os.DirFS("/"), CPUs: runtime.NumCPU(), Limits: capacity.PressureLimits{
+		CPUPercent: c.CPUPercent, MemoryPercent: c.MemoryPercent, MinFreeBytes: c.MinFreeBytes,
+	}}.Short
 }

@@ -11,13 +11,15 @@ import (
 	"github.com/tinefn/tine/driver/docker"
 	"github.com/tinefn/tine/driver/native"
 	"github.com/tinefn/tine/driver/native/network"
+	"github.com/tinefn/tine/internal/capacity"
 	"github.com/tinefn/tine/internal/config"
 	"github.com/tinefn/tine/internal/metrics"
 )
 
 // openNative makes the driver that needs no engine. It takes images over from a
-// Docker engine if there is one.
-func (n *Node) openNative() (driver.Driver, error) {
+// Docker engine if there is one. The memory of sandboxes that wait is taken from the
+// size.
+func (n *Node) openNative(size *capacity.Sizing) (driver.Driver, error) {
 	c := n.config.Engine
 	if c.Runtime != "" || len(c.Runtimes) > 0 {
 		return nil, errors.New("FN_CONTAINER_RUNTIME or FN_CONTAINER_RUNTIMES_ALLOWED is set, and the native driver runs containers itself: unset them, or set FN_DRIVER=docker")
@@ -26,15 +28,19 @@ func (n *Node) openNative() (driver.Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("an engine to take images from: %w", err)
 	}
+	pool := n.sandboxPool(*size)
 	opts := nativeSandboxes(n.config)
 	opts.Engine, opts.Logger, opts.EnableVolumes = engine, n.log, c.EnableVolumes
 	opts.Auth, opts.ConfigDir, opts.AppAuthDir, opts.StateDir = c.Auth, c.ConfigDir, c.AppAuthDir, c.StateDir
 	opts.AccessTTL, opts.PullRetries = cmp.Or(c.AccessTTL, -1), c.PullRetries
 	opts.AskTimeout, opts.PullTimeout = c.CallTimeout, cmp.Or(n.config.Runner.PullTimeout, forever)
-	opts.Pool = native.Pool{Min: c.Sandbox.Min, Max: c.Sandbox.Max, Observer: n.preforkMetrics()}
+	opts.Pool = pool
 	made, err := native.New(opts)
 	if err != nil {
 		return nil, errors.Join(err, engine.Close())
+	}
+	if made.PoolLevels() != nil {
+		size.Reserve(int64(pool.MaxReady)*native.WaitingBytes(), "sandboxes that wait")
 	}
 	metrics.RegisterPreforkLevels(n.registry, made.PoolLevels)
 	return made, nil
@@ -59,4 +65,21 @@ func nativeSandboxes(c *config.Config) native.Options {
 
 func examineNative(ctx context.Context, c *config.Config) []driver.Finding {
 	return native.Examine(ctx, nativeSandboxes(c))
+}
+
+// sandboxPool is what the settings and the machine make of the pool of sandboxes.
+func (n *Node) sandboxPool(size capacity.Sizing) native.Pool {
+	c := n.config.Engine
+	most := c.Sandbox.MaxReady
+	if most == config.PreforkAuto {
+		most = poolByMemory(size, native.WaitingBytes(), c.Sandbox.Min, sandboxesMost)
+	}
+	pool := native.Pool{
+		Min: c.Sandbox.Min, Max: c.Sandbox.Max, MaxReady: min(most, c.Sandbox.Max), AppShare: c.Pool.AppShare,
+		Short: n.shortage(), Observer: n.preforkMetrics(),
+	}
+	if pool.MaxReady == 0 {
+		pool.Max = 0 // none may wait
+	}
+	return pool
 }

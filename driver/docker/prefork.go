@@ -23,6 +23,8 @@ type Prefork struct {
 	Quarantine time.Duration
 	KeepUsed   time.Duration
 	ProbeEvery time.Duration
+	AppShare   int
+	Short      func() (processors, memory bool)
 
 	Image    string   // of placeholders; empty: a built-in one
 	Command  []string // of Image; empty: the image's own
@@ -69,7 +71,7 @@ func (d *Driver) startPrefork() {
 	d.prefork = prefork.New(prefork.Options{
 		Maker: maker, Quiet: d.starts.awaitQuiet, Networks: own, Min: opts.Min, Max: opts.Max, UseOnce: opts.UseOnce,
 		Quarantine: opts.Quarantine, KeepUsed: opts.KeepUsed, ProbeEvery: opts.ProbeEvery,
-		Logger: d.log, Observer: opts.Observer,
+		AppShare: opts.AppShare, Short: opts.Short, Logger: d.log, Observer: opts.Observer,
 	})
 	d.wg.Go(d.watchPlaceholders)
 }

@@ -107,7 +107,10 @@ type Engine interface {
 
 // Pool configures the pool of sandboxes.
 type Pool struct {
-	Min, Max int // as in prefork.Options; Max 0: no pool
+	Min, Max int // as in prefork.Options, likewise below; Max 0: no pool
+	MaxReady int
+	AppShare int
+	Short    func() (processors, memory bool)
 	Observer prefork.Observer
 }
 

@@ -40,6 +40,7 @@ func (d *Driver) startPool() {
 	}
 	d.pool = prefork.New(prefork.Options{
 		Maker: maker{d}, Networks: []string{poolNetwork}, Min: d.opts.Pool.Min, Max: d.opts.Pool.Max, UseOnce: true,
+		MaxReady: d.opts.Pool.MaxReady, AppShare: d.opts.Pool.AppShare, Short: d.opts.Pool.Short,
 		Logger: d.log, Observer: d.opts.Pool.Observer,
 	})
 }

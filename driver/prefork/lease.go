@@ -11,8 +11,8 @@ type Lease struct {
 }
 
 // Lease hands out the namespace that has been ready for the longest: one that
-// the same tenant has used, or else a new one. It is nil if there is none, and
-// it never waits. Tenant "" is nobody: what it used is for nobody else.
+// the same tenant has used, or else a new one. It is nil if there is none, or what
+// there is is for others, and it never waits. Tenant "" is nobody: what it used is for nobody else.
 //
 // Drain is called, once at most and without locks held, if the namespace's
 // holder dies while it is leased.
@@ -22,12 +22,15 @@ func (p *Pool) Lease(tenant string, drain func()) *Lease {
 	if p.closed {
 		return nil
 	}
-	it := p.oldestLocked(tenant)
-	p.opts.Observer.Asked(it != nil)
+	it, result := p.findLocked(tenant)
+	p.opts.Observer.Asked(result)
 	if it == nil {
-		p.demand.missed(p.opts.Max)
+		p.demand.missed(p.opts.MaxReady)
 		p.balanceLocked()
 		return nil
+	}
+	if !it.used() {
+		p.shares.took(tenant)
 	}
 	p.moveLocked(it, Leased)
 	it.generation++
@@ -39,22 +42,32 @@ func (p *Pool) Lease(tenant string, drain func()) *Lease {
 	return &Lease{p, it, it.generation, it.space.ID()}
 }
 
-// oldestLocked returns the ready namespace that a tenant is to have next.
-func (p *Pool) oldestLocked(tenant string) *item {
+// findLocked returns the ready namespace that a tenant is to have next.
+func (p *Pool) findLocked(tenant string) (*item, Result) {
 	var fresh, own *item
+	ready := 0
 	for it := range p.items {
 		switch {
 		case it.state != Ready:
-		case !it.used() && it.older(fresh):
-			fresh = it
-		case it.used() && it.tenant == tenant && it.older(own):
-			own = it
+		case it.used():
+			if it.tenant == tenant && it.older(own) {
+				own = it
+			}
+		default:
+			if ready++; it.older(fresh) {
+				fresh = it
+			}
 		}
 	}
-	if own != nil {
-		return own
+	switch {
+	case own != nil:
+		return own, Hit
+	case fresh == nil:
+		return nil, Miss
+	case ready <= p.mostReserved() && ready <= p.reservedLocked(tenant):
+		return nil, Capped
 	}
-	return fresh
+	return fresh, Hit
 }
 
 // Item is what was leased.

@@ -32,6 +32,8 @@ type Pool struct {
 	items    map[*item]struct{}
 	count    [gone]int // of items by state
 	demand   demand
+	shares   shares
+	short    shortage
 	timer    *time.Timer // of balanceLocked
 }
 
@@ -49,12 +51,15 @@ const (
 // New makes a pool and begins to fill it. Close ends it.
 func New(opts Options) *Pool {
 	opts = opts.withDefaults()
-	p := &Pool{opts: opts, log: opts.Logger, items: map[*item]struct{}{}, demand: demand{at: time.Now()}}
+	p := &Pool{opts: opts, log: opts.Logger, items: map[*item]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	for _, name := range opts.Networks {
 		p.networks = append(p.networks, &network{name: name})
 	}
-	p.timer = time.AfterFunc(time.Hour, p.balance)
+	p.timer = time.AfterFunc(time.Hour, func() {
+		p.lookAround()
+		p.balance()
+	})
 	p.balance()
 	return p
 }
@@ -73,6 +78,13 @@ func (p *Pool) createLocked(n *network) {
 	n.count[Creating]++
 	p.wg.Go(func() {
 		p.opts.Quiet(p.ctx)
+		if !p.hasRoom() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.moveLocked(it, gone)
+			p.balanceLocked()
+			return
+		}
 		began := time.Now()
 		space, err := p.opts.Maker.Make(p.ctx, it.name, n.name)
 		if err == nil {

@@ -12,8 +12,9 @@
 // An item that an app's container has used is for that app alone from then on,
 // after a quarantine, or is used once.
 //
-// Read pool.go for the pool, lease.go for what a container does with it, and
-// refill.go for how it is kept full.
+// Read pool.go for the pool, lease.go for what a container does with it, refill.go
+// for how it is kept full, share.go for who gets what is short, and shortage.go for
+// what happens when the machine is.
 package prefork
 
 import (
@@ -53,8 +54,18 @@ type Options struct {
 	// namespace, but not for ever. Nil: it always is.
 	Quiet func(ctx context.Context)
 
-	Min int // namespaces that are ready while nobody asks for any
-	Max int // of all that exist at a time, leased ones included; at least 1
+	// Short reports whether the machine is short of processor time, or of memory, so
+	// that nothing should be made beforehand. It may take the time that it takes to
+	// read some files of the kernel. Nil: it never is.
+	Short func() (processors, memory bool)
+
+	Min      int // namespaces that are ready while nobody asks for any
+	Max      int // of all that exist at a time, leased ones included; at least 1
+	MaxReady int // of those that were not used and are ready; 0: Max
+
+	// AppShare is the percentage of what is ready that a tenant gets at most which has
+	// more than a fair share, see share.go; 0: DefaultAppShare, 100: all of it.
+	AppShare int
 
 	UseOnce    bool          // no namespace is used again, not even by the same app
 	Quarantine time.Duration // between two uses by the same app; negative: none
@@ -77,13 +88,14 @@ const (
 	DefaultKeepUsed   = 5 * time.Minute
 	DefaultProbeEvery = 30 * time.Second
 	DefaultParallel   = 2
+	DefaultAppShare   = 75
 )
 
 // Observer is told what happens. Its methods must return at once.
 type Observer interface {
-	// Asked: a container asked for a namespace, and got one or not. One whose
-	// namespace is gone asks again.
-	Asked(hit bool)
+	// Asked: a container asked for a namespace. One whose namespace is gone asks
+	// again.
+	Asked(result Result)
 	// Joined: a container joined the one that it got. Wait is how long it had taken
 	// to find out that others could not be joined, usually nothing.
 	Joined(wait time.Duration)
@@ -91,22 +103,45 @@ type Observer interface {
 	Made(network string, took time.Duration, err error)
 	// Ended: a namespace is gone. Took is how long its removal took.
 	Ended(network, cause string, took time.Duration)
+	// Paused: nothing is made for now, as the machine is short of something.
+	Paused(shortOf string)
 }
+
+// Result is what a container got that asked for a namespace.
+type Result string
+
+// The results. The texts are labels of metrics.
+const (
+	Hit    Result = "hit"
+	Miss   Result = "miss"   // none was ready
+	Capped Result = "capped" // what is ready is for others
+)
 
 // noObserver is the observer of pools that have none.
 type noObserver struct{}
 
-func (noObserver) Asked(bool)                          {}
+func (noObserver) Asked(Result)                        {}
 func (noObserver) Joined(time.Duration)                {}
 func (noObserver) Made(string, time.Duration, error)   {}
 func (noObserver) Ended(string, string, time.Duration) {}
+func (noObserver) Paused(string)                       {}
 
 func (o Options) withDefaults() Options {
 	if len(o.Networks) == 0 {
 		o.Networks = []string{""}
 	}
 	o.Max = max(o.Max, 1)
-	o.Min = min(max(o.Min, 0), o.Max)
+	if o.MaxReady <= 0 {
+		o.MaxReady = o.Max
+	}
+	o.MaxReady = min(o.MaxReady, o.Max)
+	o.Min = min(max(o.Min, 0), o.MaxReady)
+	if o.AppShare <= 0 {
+		o.AppShare = DefaultAppShare
+	}
+	if o.Short == nil {
+		o.Short = func() (processors, memory bool) { return false, false }
+	}
 	for _, setting := range []struct {
 		value    *time.Duration
 		fallback time.Duration

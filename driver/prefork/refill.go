@@ -9,40 +9,26 @@ import (
 // container that found none asks for one more, and what they asked for is
 // forgotten by half in demandHalfLife: bursts that come again find as many as
 // the last one needed, and a quiet time gives them back.
-type demand struct {
-	extra float64
-	at    time.Time // when extra was that much
-}
+type demand struct{ fading }
 
 // demandHalfLife is long enough for bursts that a timer starts every few
 // minutes.
 const demandHalfLife = 5 * time.Minute
 
-// negligible is what asks for none, and is forgotten at once, so that an idle
-// pool does not wake up for it.
-const negligible = 0.5
-
 // missed asks for one more, up to a limit.
-func (d *demand) missed(limit int) { d.extra = min(d.now()+1, float64(limit)) }
-
-// now returns the present demand.
-func (d *demand) now() float64 {
-	now := time.Now()
-	d.extra *= math.Exp2(-float64(now.Sub(d.at)) / float64(demandHalfLife))
-	if d.at = now; d.extra < negligible {
-		d.extra = 0
-	}
-	return d.extra
+func (d *demand) missed(limit int) {
+	d.add(1, demandHalfLife)
+	d.amount = min(d.amount, float64(limit))
 }
 
 // until is how long it takes until one less is wanted: namespaces are whole, so
 // until the demand is below the next half.
 func (d *demand) until() time.Duration {
-	next := math.Ceil(d.extra-negligible) - negligible
+	next := math.Ceil(d.amount-negligible) - negligible
 	if next <= 0 {
 		return 0
 	}
-	return time.Duration(math.Log2(d.extra/next) * float64(demandHalfLife))
+	return time.Duration(math.Log2(d.amount/next) * float64(demandHalfLife))
 }
 
 // balanceLocked starts whatever is due: it ends quarantines, probes what is
@@ -57,7 +43,7 @@ func (p *Pool) balanceLocked() {
 	p.ageLocked(now, &due)
 	p.shrinkLocked()
 	p.growLocked(now, &due)
-	if p.demand.extra > 0 {
+	if p.demand.amount > 0 {
 		due.at(now.Add(p.demand.until() + time.Second)) // it is less by then
 	}
 	if due.next.IsZero() {
@@ -92,6 +78,9 @@ func (p *Pool) ageLocked(now time.Time, due *alarm) {
 		case Ready:
 			p.proveLocked(it, now, due)
 			over := it.since.Add(p.opts.KeepUsed)
+			if p.short.lacks(shortOfMemory, now) {
+				over = now
+			}
 			switch {
 			case !it.used():
 			case now.Before(over):
@@ -135,7 +124,10 @@ func (p *Pool) probeLaterLocked(it *item, now time.Time, due *alarm) {
 
 // targetLocked is how many unused namespaces there should be.
 func (p *Pool) targetLocked() int {
-	return min(p.opts.Min+int(math.Round(p.demand.now())), p.opts.Max)
+	if p.short.lacks(shortOfMemory, time.Now()) {
+		return p.opts.Min
+	}
+	return min(p.opts.Min+int(math.Round(p.demand.now(demandHalfLife))), p.opts.MaxReady)
 }
 
 // freshLocked is how many there are or will be.
@@ -152,7 +144,11 @@ func (p *Pool) freshLocked() int {
 // shrinkLocked retires unused namespaces that nobody wants any more, those of
 // the fullest network first.
 func (p *Pool) shrinkLocked() {
-	for surplus := p.freshLocked() - p.targetLocked(); surplus > 0; surplus-- {
+	surplus := p.freshLocked() - p.targetLocked()
+	if p.short.lacks(shortOfMemory, time.Now()) {
+		surplus -= p.count[Creating] // which are not made
+	}
+	for ; surplus > 0; surplus-- {
 		var last *item
 		for it := range p.items {
 			if it.state == Ready && !it.used() && (last == nil || it.network.items() > last.network.items()) {
@@ -170,6 +166,12 @@ func (p *Pool) shrinkLocked() {
 // what is kept for apps gives way.
 func (p *Pool) growLocked(now time.Time, due *alarm) {
 	missing := p.targetLocked() - p.freshLocked()
+	if p.short.of != "" && now.Before(p.short.until) {
+		if missing > 0 || p.demand.amount > 0 { // more than the minimum is wanted
+			due.at(p.short.until)
+		}
+		return
+	}
 	for ; missing > 0 && p.count[Creating] < p.opts.Parallel; missing-- {
 		if len(p.items) >= p.opts.Max {
 			break

@@ -1,5 +1,6 @@
 // Package capacity keeps account of what containers may use of a machine
-// (ledger.go), and finds out how much the machine has (host.go, cgroup.go).
+// (ledger.go), finds out how much the machine has (host.go, cgroup.go), and whether
+// it is short of it (pressure.go).
 package capacity
 
 import "fmt"

@@ -134,6 +134,7 @@ type Engine struct {
 	MaxStarts     int    // of containers at one time
 	Prefork       Prefork
 	Sandbox       Sandbox
+	Pool          Pool
 	MaxImageBytes int64 // 0: no limit
 	ExemptImages  []string
 }
@@ -152,6 +153,7 @@ type Prefork struct {
 // Sandbox is about the native driver.
 type Sandbox struct {
 	Min, Max     int // of the pool
+	MaxReady     int // of those that nobody uses; PreforkAuto: by the machine's memory
 	Users        SandboxUsers
 	FirstID      uint32       // of the ids that its users have; 0: the driver's default
 	LastID       uint32       // likewise
@@ -163,6 +165,14 @@ type Sandbox struct {
 
 	SocketBytes  int64 // of a function's directory of sockets
 	SocketInodes int64 // likewise; 0: directories are on disk
+}
+
+// Pool is about the pool of namespaces or sandboxes.
+type Pool struct {
+	AppShare      int // percentage of what is ready, for an app that uses much
+	CPUPercent    int // pressure; 100: nothing is too much
+	MemoryPercent int
+	MinFreeBytes  int64
 }
 
 // SandboxUsers says who the users of a sandbox are to the machine.

@@ -19,6 +19,7 @@ const (
 	formDuration = "duration like 500ms, 30s or 2m, or whole seconds"
 	formMillis   = "whole number of milliseconds, negative for no limit"
 	formBool     = "true or false"
+	formPercent  = "whole number from 1 to 100"
 
 	formInstances = "whole number from 0 to 10000"
 	formPoolSize  = "whole number from 0 to 1000"
@@ -312,12 +313,15 @@ func preforkLeast(c *Config, value string) error {
 	})(c, value)
 }
 
-func preforkMax(c *Config, value string) error {
-	if value == "auto" {
-		c.Engine.Prefork.Max = PreforkAuto
-		return nil
+// poolSize reads a size that may depend on the machine.
+func poolSize(field func(*Config) *int) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		if value == "auto" {
+			*field(c) = PreforkAuto
+			return nil
+		}
+		return between(0, maxPreforkPool, func(c *Config, n int) { *field(c) = n })(c, value)
 	}
-	return between(0, maxPreforkPool, func(c *Config, n int) { c.Engine.Prefork.Max = n })(c, value)
 }
 
 // dockerAuth keeps the text for the driver, which knows its form, and refuses what

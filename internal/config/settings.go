@@ -28,10 +28,11 @@ const (
 	groupEngine    = "Container engine"
 	groupPrefork   = "Prefork pool"
 	groupSandbox   = "Native driver"
+	groupPool      = "Pools of namespaces and sandboxes"
 )
 
 // settings is the table. Order is that of the documentation.
-var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings, preforkSettings, sandboxSettings)
+var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings, preforkSettings, sandboxSettings, poolSettings)
 
 var nodeSettings = []Setting{
 	{
@@ -194,7 +195,7 @@ var scaleSettings = []Setting{
 		"How long an instance lives before it is replaced; 0 is no bound.", duration(func(c *Config) *time.Duration { return &c.Runner.Scale.MaxAge }),
 	},
 	{
-		"FN_MIN_INSTANCES_PERCENT", groupScale, "whole number from 1 to 100", "75",
+		"FN_MIN_INSTANCES_PERCENT", groupScale, formPercent, "75",
 		"How much of the node's memory and processor time minimum instances may take, all together. What exceeds it is not kept.", percent(func(c *Config, n int) { c.Runner.StockPercent = n }),
 	},
 	{

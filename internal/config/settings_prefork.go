@@ -32,7 +32,7 @@ var preforkSettings = []Setting{
 	},
 	{
 		"FN_PREFORK_MAX", groupPrefork, "auto or " + formPoolSize, "",
-		"Network namespaces at most, those in use included; 0 turns the pool off. Default: auto, which takes a twentieth of the memory for functions, for 64 at most.", preforkMax,
+		"Network namespaces at most, those in use included; 0 turns the pool off. Default: auto, which takes a twentieth of the memory for functions, for 64 at most.", poolSize(func(c *Config) *int { return &c.Engine.Prefork.Max }),
 	},
 	{
 		"FN_PREFORK_NETWORKS", groupPrefork, formNames, "",

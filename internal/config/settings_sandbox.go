@@ -21,6 +21,11 @@ var sandboxSettings = []Setting{
 		between(0, maxPreforkPool, func(c *Config, n int) { c.Engine.Sandbox.Max = n }),
 	},
 	{
+		"FN_SANDBOX_READY_MAX", groupSandbox, "auto or " + formPoolSize, "auto",
+		"Sandboxes that are ready at most. auto takes a twentieth of the memory for functions, for 128 at most, and no fewer than FN_SANDBOX_MIN. Their memory is taken from that for functions.",
+		poolSize(func(c *Config) *int { return &c.Engine.Sandbox.MaxReady }),
+	},
+	{
 		"FN_SANDBOX_USERS", groupSandbox, "auto, own or host", "auto",
 		"Who users of a sandbox are to the machine: `own`, ids that no other has, by a user namespace; `host`, the machine's own users of that number; `auto`, the first where the kernel allows it.",
 		sandboxUsers,

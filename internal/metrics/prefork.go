@@ -15,6 +15,7 @@ type Prefork struct {
 	ended  *prometheus.CounterVec
 	remove *prometheus.HistogramVec
 	wait   prometheus.Histogram
+	paused *prometheus.CounterVec
 }
 
 var _ prefork.Observer = (*Prefork)(nil)
@@ -23,7 +24,8 @@ var _ prefork.Observer = (*Prefork)(nil)
 func NewPrefork(registry prometheus.Registerer) *Prefork {
 	f := factory{registry}
 	return &Prefork{
-		asked:  f.counters(tineNamespace, "prefork_leases_total", "Containers that asked for a network namespace, by whether one was ready.", "result"),
+		asked:  f.counters(tineNamespace, "prefork_leases_total", "Containers that asked for a network namespace, by what they got.", "result"),
+		paused: f.counters(tineNamespace, "prefork_pauses_total", "Times when the pool began to make nothing, by what the machine was short of.", "short_of"),
 		made:   f.histograms(tineNamespace, "prefork_create_seconds", "How long namespaces took to be made, by what became of that.", callBuckets, "network", "result"),
 		ended:  f.counters(tineNamespace, "prefork_ended_total", "Namespaces that ended, by why.", "network", "cause"),
 		remove: f.histograms(tineNamespace, "prefork_remove_seconds", "How long namespaces took to be removed.", callBuckets, "network"),
@@ -32,13 +34,10 @@ func NewPrefork(registry prometheus.Registerer) *Prefork {
 }
 
 // Asked counts a container that asked for a namespace.
-func (p *Prefork) Asked(hit bool) {
-	result := "miss"
-	if hit {
-		result = "hit"
-	}
-	p.asked.WithLabelValues(result).Inc()
-}
+func (p *Prefork) Asked(result prefork.Result) { p.asked.WithLabelValues(string(result)).Inc() }
+
+// Paused counts the beginning of a pause.
+func (p *Prefork) Paused(shortOf string) { p.paused.WithLabelValues(shortOf).Inc() }
 
 // Joined counts a container that has joined a namespace.
 func (p *Prefork) Joined(wait time.Duration) { p.wait.Observe(wait.Seconds()) }

@@ -59,6 +59,7 @@ func (b *bench) launchNode(settings map[string]string) (*node, error) {
 		"FN_HOST": "127.0.0.1", "FN_PORT": port, "FN_DB_URL": "sqlite3://" + filepath.Join(dir, "fn.db"),
 		"FN_IOFS_PATH": sockets, "FN_CONTAINER_LABEL_TAG": n.tag, "FN_PREFORK_MAX": "0", // rows about it set it
 		"FN_MAX_TOTAL_MEMORY_BYTES": fmt.Sprint(instances * functionMemoryMiB * mebibyte),
+		"FN_POOL_CPU_PRESSURE":      "100", // the row before must not keep the pool empty
 	}
 	maps.Copy(all, settings)
 	cmd := exec.Command(b.server) // it is stopped in order, not killed with a context

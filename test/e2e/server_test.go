@@ -92,8 +92,9 @@ func launch(t *testing.T, dir string, settings map[string]string) *server {
 	all := map[string]string{
 		"FN_PORT": "0", "FN_DB_URL": "sqlite3://" + filepath.Join(dir, "fn.db"),
 		"FN_IOFS_PATH": sockets, "FN_LOG_LEVEL": "debug", "FN_CONTAINER_LABEL_TAG": "e2e-" + filepath.Base(sockets),
-		"FN_DRIVER":      "docker", // tests of the other one, and of both, set it
-		"FN_PREFORK_MAX": "0",      // tests of the pool set it; others need not wait for it
+		"FN_DRIVER":            "docker", // tests of the other one, and of both, set it
+		"FN_PREFORK_MAX":       "0",      // tests of the pool set it; others need not wait for it
+		"FN_POOL_CPU_PRESSURE": "100",    // pools are filled also while other tests run
 	}
 	maps.Copy(all, settings)
 	s := &server{t: t, dir: dir, log: &safeBuffer{}, done: make(chan error, 1)}
