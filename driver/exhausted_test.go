@@ -31,7 +31,7 @@ func TestExhaustedKnowsWhatTheKernelSays(t *testing.T) {
 			}
 			switch {
 			case tt.says == "":
-				if got != tt.err {
+				if fmt.Sprint(got) != fmt.Sprint(tt.err) {
 					t.Errorf("got %v", got)
 				}
 			case !errors.Is(got, ErrExhausted) || !strings.Contains(got.Error(), tt.says) || !strings.Contains(got.Error(), tt.err.Error()):

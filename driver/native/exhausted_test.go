@@ -129,7 +129,7 @@ func scarce(t *testing.T, parent string, change func(*native.Options)) (d *nativ
 	t.Helper()
 	bridge = "tine-x" + strconv.Itoa(os.Getpid()%100000)
 	d = open(t, func(o *native.Options) {
-		o.Parent, o.Network.Bridge, o.Network.Subnet = parent, bridge, netip.MustParsePrefix("10.85.0.0/24")
+		o.Parent, o.Network.Bridge, o.Network.Subnet = parent, bridge, subnet(24)
 		if change != nil {
 			change(o)
 		}
@@ -140,6 +140,11 @@ func scarce(t *testing.T, parent string, change func(*native.Options)) (d *nativ
 		}
 	})
 	return d, bridge
+}
+
+// subnet is one that another run of the tests at the same time hardly has.
+func subnet(bits int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 84, byte(os.Getpid()), 0}), bits) //nolint:gosec // the last byte of it
 }
 
 func testParent() string { return fmt.Sprintf("tine-test-%d", os.Getpid()) }
@@ -218,7 +223,7 @@ func TestNoAddressLeft(t *testing.T) {
 	for name, pool := range map[string]native.Pool{"no pool": {}, "pool": {Min: 2, Max: 10}} {
 		t.Run(name, func(t *testing.T) {
 			d, _ := scarce(t, testParent(), func(o *native.Options) {
-				o.Pool, o.Network.Subnet = pool, netip.MustParsePrefix("10.85.0.0/29")
+				o.Pool, o.Network.Subnet = pool, subnet(29)
 			})
 			var held []driver.Container
 			for {

@@ -91,6 +91,40 @@ func TestNativeDriverServesCalls(t *testing.T) {
 	}
 }
 
+// A machine on which a sandbox lacks something is busy, and says of what in the log.
+func TestNativeDriverWithoutAFreeAddressIsBusy(t *testing.T) {
+	const addresses = 5 // of a /29
+	n := startNative(t, map[string]string{"FN_SANDBOX_MAX": "0", "FN_SANDBOX_SUBNET": "10.86.16.0/29"})
+	var fns []string
+	for range addresses {
+		fns = append(fns, n.fn(object{"idle_timeout": 3600}))
+		n.wantNext(t, fns[len(fns)-1])
+	}
+	last := n.fn(nil)
+	got := n.invoke(last, "", nil)
+	got.wantError(t, 503, "Timed out - server too busy")
+	if after := got.header.Get("Retry-After"); after == "" {
+		t.Error("it does not say when to try again")
+	}
+	n.awaitLog(t, func(log string) bool {
+		return strings.Contains(log, "FN_SANDBOX_SUBNET to a larger network") && strings.Contains(log, "make sandbox")
+	})
+	if got := n.send("DELETE", "/v2/fns/"+fns[0], "", nil); got.status != 204 {
+		t.Fatal(got)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		if got := n.invoke(last, "", nil); got.status == 200 {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("when there is an address again: %d %s", got.status, got.body)
+		}
+	}
+	n.stopClean(t)
+	if left := sandboxes(t, n); left != "" {
+		t.Errorf("left: %s", left)
+	}
+}
+
 func TestNativeServerKilledUnderLoadAndStartedAgain(t *testing.T) {
 	n := startNative(t, nil)
 	first, second := n.fn(nil), n.fn(nil)
