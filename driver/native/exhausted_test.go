@@ -258,6 +258,24 @@ func TestNoAddressLeft(t *testing.T) {
 	}
 }
 
+func TestNoTimeLeft(t *testing.T) {
+	d, bridge := scarce(t, testParent(), func(o *native.Options) { o.MakeTimeout = time.Nanosecond })
+	_ = run(t.Context(), d) // what is opened once is open
+	before := holdings(t, testParent(), bridge)
+	for range 3 {
+		err := run(t.Context(), d)
+		if !errors.Is(err, driver.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+		before = awaitHoldings(t, fmt.Sprint(err), testParent(), bridge, before)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := run(ctx, d); !errors.Is(err, context.Canceled) || errors.Is(err, driver.ErrUnavailable) {
+		t.Errorf("whoever asked has left: %v", err)
+	}
+}
+
 // limitedVariable makes this program the process under test of TestNoProcessLeft.
 const limitedVariable = "TINE_TEST_NATIVE_LIMITED"
 

@@ -25,9 +25,14 @@ const (
 
 // shortage is what the pool knows of the machine.
 type shortage struct {
-	of    string    // empty: nothing
-	until time.Time // when to look again
+	of     string    // empty: nothing
+	until  time.Time // when to look again
+	logged time.Time // when the log was told last
 }
+
+// shortageLogEvery is how often the log tells of a machine that is short of something
+// again and again. What is between is for debugging.
+const shortageLogEvery = time.Minute
 
 // lacks reports whether the machine was short of something when somebody looked last,
 // not long ago.
@@ -46,15 +51,20 @@ func (p *Pool) hasRoom() bool {
 	case processors:
 		lacks = shortOfProcessors
 	}
+	now := time.Now()
 	if before := p.short.of; before != lacks {
+		level := slog.LevelDebug
+		if now.Sub(p.short.logged) >= shortageLogEvery {
+			level, p.short.logged = slog.LevelInfo, now
+		}
 		if lacks != "" {
-			p.log.Info("the pool makes nothing, as the machine is short of something", slog.String("short_of", lacks), slog.Int("ready", p.count[Ready]))
+			p.log.Log(p.ctx, level, "the pool makes nothing, as the machine is short of something", slog.String("short_of", lacks), slog.Int("ready", p.count[Ready]))
 			p.opts.Observer.Paused(lacks)
 		} else {
-			p.log.Info("the pool goes on", slog.String("was_short_of", before))
+			p.log.Log(p.ctx, level, "the pool goes on", slog.String("was_short_of", before))
 		}
 	}
-	p.short = shortage{lacks, time.Now().Add(shortagePause)}
+	p.short.of, p.short.until = lacks, now.Add(shortagePause)
 	return lacks == ""
 }
 
