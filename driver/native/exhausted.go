@@ -15,6 +15,7 @@ import (
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/native/job"
 	"github.com/tinefn/tine/driver/native/network"
+	"github.com/tinefn/tine/driver/native/sandbox"
 )
 
 // errMakeTimeout is the cause with which the deadline of make ends it.
@@ -26,7 +27,7 @@ func (u *unit) explain(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(context.Cause(ctx), errMakeTimeout):
 		return errors.Join(errMakeTimeout, err)
-	case errors.Is(err, network.ErrNoAddress): // it says what to do
+	case errors.Is(err, network.ErrNoAddress), errors.Is(err, sandbox.ErrNoIDs): // they say what to do
 		return fmt.Errorf("%w: %w", driver.ErrExhausted, err)
 	}
 	if failed, ok := errors.AsType[*job.Failure](err); ok {

@@ -34,6 +34,7 @@ import (
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/native"
+	"github.com/tinefn/tine/driver/native/sandbox"
 )
 
 // patience is for what takes a moment.
@@ -149,8 +150,14 @@ func subnet(bits int) netip.Prefix {
 
 func testParent() string { return fmt.Sprintf("tine-test-%d", os.Getpid()) }
 
+// twoSandboxes leaves ids for two sandboxes, so that it shows when one keeps some.
+func twoSandboxes(o *native.Options) {
+	o.FirstID = 1 << 30
+	o.LastID = o.FirstID + 2*sandbox.IDsPerSandbox - 1
+}
+
 func TestNoOpenFileLeft(t *testing.T) {
-	d, bridge := scarce(t, testParent(), nil)
+	d, bridge := scarce(t, testParent(), twoSandboxes)
 	if err := run(t.Context(), d); err != nil { // and what is opened once is open
 		t.Fatal(err)
 	}
@@ -217,6 +224,33 @@ func highestFile(t *testing.T) (highest uint64) {
 		}
 	}
 	return highest
+}
+
+func TestNoUserIDsLeft(t *testing.T) {
+	d, _ := scarce(t, testParent(), func(o *native.Options) {
+		twoSandboxes(o)
+		o.Users = native.UsersOwn
+	})
+	var held []driver.Container
+	for range 2 {
+		specs++
+		c, err := d.Create(t.Context(), &driver.Spec{ID: "box-" + strconv.Itoa(specs), Image: testImage})
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, c)
+	}
+	if err := run(t.Context(), d); !errors.Is(err, driver.ErrExhausted) || !strings.Contains(err.Error(), "FN_SANDBOX_IDS") {
+		t.Errorf("got %v", err)
+	}
+	for _, c := range held {
+		if err := c.Remove(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := run(t.Context(), d); err != nil {
+		t.Errorf("when there are some again: %v", err)
+	}
 }
 
 func TestNoAddressLeft(t *testing.T) {
@@ -336,7 +370,7 @@ func runLimited(t *testing.T, name string) {
 	if err := os.WriteFile(filepath.Join(group, "server", "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d, bridge := scarce(t, name+"/boxes", nil)
+	d, bridge := scarce(t, name+"/boxes", twoSandboxes)
 	for range 3 {
 		if err := run(t.Context(), d); err != nil {
 			t.Fatal(err)

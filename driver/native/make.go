@@ -63,7 +63,8 @@ func (d *Driver) make(ctx context.Context, name string, class network.Class) (_ 
 	u := &unit{name: name, driver: d}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("make sandbox %s: %w", name, u.explain(ctx, err)), u.Remove(context.WithoutCancel(ctx)))
+			err = fmt.Errorf("make sandbox %s: %w", name, u.explain(ctx, err))
+			d.discard(ctx, u)
 		}
 	}()
 	if d.ids != nil {

@@ -112,6 +112,9 @@ func (b *Sandbox) begin(s *Spawner, opts Options, socket, stdout, stderr *os.Fil
 			Env: initEnv, Files: []*os.File{null, stdout, stderr, socket, s.program}, Sys: attr, Dir: "/",
 		})
 		if err != nil {
+			if opts.IDs.some() {
+				s.closeLeftPipes()
+			}
 			return err
 		}
 		b.PID = process.Pid

@@ -21,6 +21,7 @@ import (
 // started it, so they are all started by one that lives as long as the Spawner.
 // It is safe for concurrent use.
 type Spawner struct {
+	foreign map[pipeID]selfPipe // pipes that are not for closeLeftPipes
 	program *os.File
 	args    []string
 	work    chan func()
@@ -61,7 +62,7 @@ func NewSpawner(path string, args []string) (*Spawner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the sandbox's first program: %w", err)
 	}
-	s := &Spawner{program: program, args: args, work: make(chan func()), closing: make(chan struct{}), ended: make(chan struct{})}
+	s := &Spawner{program: program, args: args, foreign: selfPipes(), work: make(chan func()), closing: make(chan struct{}), ended: make(chan struct{})}
 	go s.serve(make(chan struct{}))
 	return s, nil
 }
