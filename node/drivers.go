@@ -27,6 +27,9 @@ func (n *Node) openNamed(ctx context.Context, size *capacity.Sizing) (driver.Dri
 	if without == nil {
 		return made, nil
 	}
+	if _, ok := errors.AsType[settingsError](without); ok {
+		return nil, without
+	}
 	n.log.Info("the native driver does not work here, Docker is tried", slog.Any("cause", without))
 	made, err := n.openDocker(ctx, size)
 	if err != nil {

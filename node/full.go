@@ -48,6 +48,9 @@ func (n *Node) buildFull(ctx context.Context, router *edge.Router) error {
 	if err != nil {
 		return err
 	}
+	if err := n.serveRegistry(instances); err != nil {
+		return err
+	}
 	var invoker invoke.Invoker = local
 	for _, wrap := range n.opts.Middleware {
 		invoker = wrap(invoker)

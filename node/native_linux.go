@@ -35,13 +35,19 @@ func (n *Node) openNative(size *capacity.Sizing) (driver.Driver, error) {
 	opts.AccessTTL, opts.PullRetries = cmp.Or(c.AccessTTL, -1), c.PullRetries
 	opts.AskTimeout, opts.PullTimeout = c.CallTimeout, cmp.Or(n.config.Runner.PullTimeout, forever)
 	opts.Pool = pool
+	port, err := n.listenRegistry()
+	if err != nil {
+		return nil, errors.Join(settingsError{err}, engine.Close())
+	}
+	opts.RegistryHosts = port.names()
 	made, err := native.New(opts)
 	if err != nil {
-		return nil, errors.Join(err, engine.Close())
+		return nil, errors.Join(err, engine.Close(), port.close())
 	}
 	if made.PoolLevels() != nil {
 		size.Reserve(int64(pool.MaxReady)*native.WaitingBytes(), "sandboxes that wait")
 	}
+	n.registryOf(port, made)
 	metrics.RegisterPreforkLevels(n.registry, made.PoolLevels)
 	return made, nil
 }
@@ -82,4 +88,20 @@ func (n *Node) sandboxPool(size capacity.Sizing) native.Pool {
 		pool.Max = 0 // none may wait
 	}
 	return pool
+}
+
+// registryOf makes the port one of the driver's images.
+func (n *Node) registryOf(port *registryPort, images *native.Driver) {
+	if port == nil {
+		return
+	}
+	n.registryPort = port
+	n.stack.push("the port of the registry", port.server.Stop) // unless serveRegistry comes that far
+	c := n.config.Engine.Registry
+	port.open = func(accept func(context.Context, string, string) bool, pushed func(context.Context, func(string) bool)) (servedRegistry, error) {
+		return images.Registry(native.RegistryOptions{
+			Accept: accept, Pushed: pushed,
+			BlobBytes: c.MaxBlobBytes, Uploads: c.MaxUploads, UploadTimeout: c.UploadTimeout, BodyTimeout: c.BodyTimeout,
+		})
+	}
 }

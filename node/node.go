@@ -53,8 +53,9 @@ type Node struct {
 	stack  stack // what was started
 	web    *webServer
 
-	registry *prometheus.Registry
-	prefork  *metrics.Prefork // nil before a driver is opened
+	registry     *prometheus.Registry
+	prefork      *metrics.Prefork // nil before a driver is opened
+	registryPort *registryPort    // of a driver that keeps images itself; nil: none
 }
 
 // New builds the node that the settings describe and opens what it needs:

@@ -89,6 +89,10 @@ type Options struct {
 
 	Pool Pool
 
+	// RegistryHosts are those by which clients know the driver's Registry, such as
+	// 127.0.0.1:5050.
+	RegistryHosts []string
+
 	EnableVolumes bool // allow images that declare volumes
 
 	AskTimeout  time.Duration // of one question to a registry about an image that is there, default DefaultAskTimeout
@@ -168,7 +172,7 @@ func New(opts Options) (_ *Driver, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	if d.images, err = image.Open(filepath.Join(opts.Dir, "images"), image.Options{Logger: d.log}); err != nil {
+	if d.images, err = image.Open(filepath.Join(opts.Dir, "images"), image.Options{Logger: d.log, OwnHosts: opts.RegistryHosts}); err != nil {
 		return nil, err
 	}
 	for _, problem := range d.images.Problems() {

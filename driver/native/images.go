@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"time"
 
@@ -29,7 +30,13 @@ func (d *Driver) EnsureImage(ctx context.Context, want driver.ImageRequest) (dri
 
 func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.Image, error) {
 	found, err := d.images.Get(want.Name)
-	switch {
+	switch isOwn := d.images.Own(want.Name); { // nobody else has such an image, and it is for all apps
+	case isOwn && errors.Is(err, image.ErrNotFound):
+		return driver.Image{}, &driver.PullError{
+			Image: want.Name, Status: http.StatusNotFound,
+			Message: "this server's own registry does not have it: push it there, for example with docker push " + want.Name,
+		}
+	case isOwn:
 	case errors.Is(err, image.ErrNotFound), errors.Is(err, image.ErrInvalid): // an invalid name is the pull's to explain
 		found, err = d.obtain(ctx, want)
 	case err != nil:

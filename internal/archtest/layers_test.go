@@ -47,6 +47,7 @@ var sameRow = map[[2]string]string{
 	{"driver/docker", "internal/imageaccess"}:          "who may use an image does not depend on who keeps it",
 	{"driver/native", "internal/imageaccess"}:          "likewise",
 	{"driver/native", "internal/image"}:                "a driver is made of such parts",
+	{"driver/native", "internal/image/registry"}:       "likewise",
 	{"driver/native", "driver/native/job"}:             "likewise",
 	{"driver/native", "driver/native/sandbox"}:         "likewise",
 	{"driver/native", "driver/native/cgroup"}:          "likewise",

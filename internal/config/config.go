@@ -135,6 +135,7 @@ type Engine struct {
 	Prefork       Prefork
 	Sandbox       Sandbox
 	Pool          Pool
+	Registry      Registry
 	MaxImageBytes int64 // 0: no limit
 	ExemptImages  []string
 }
@@ -174,6 +175,33 @@ type Pool struct {
 	MemoryPercent int
 	MinFreeBytes  int64
 }
+
+// Registry is about the registry that the native driver's images are served from.
+type Registry struct {
+	Off     bool
+	Address string   // host:port; empty: the default, if it is free
+	Names   []string // further hosts by which clients know it
+	Users   SecretText
+	Cert    string // path; empty: plain HTTP
+	Key     string // path
+
+	MaxBlobBytes  int64
+	MaxUploads    int
+	UploadTimeout time.Duration
+	BodyTimeout   time.Duration
+}
+
+// SecretText is not for logs.
+type SecretText string
+
+// String returns something else than the text.
+func (SecretText) String() string { return "[hidden]" }
+
+// LogValue keeps the text out of logs.
+func (s SecretText) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// Reveal returns the text as it was given.
+func (s SecretText) Reveal() string { return string(s) }
 
 // SandboxUsers says who the users of a sandbox are to the machine.
 type SandboxUsers string

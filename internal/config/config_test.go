@@ -49,7 +49,9 @@ func TestDefaults(t *testing.T) {
 		},
 		Engine: Engine{Driver: "auto", Host: "unix:///var/run/docker.sock", ConfigDir: "/root/.docker", StateDir: "/srv/tine/data", AccessTTL: 10 * time.Minute, PullRetries: 2, CallTimeout: 30 * time.Second, Failures: 3, MaxPause: 30 * time.Second, MaxStarts: 16, Prefork: Prefork{
 			Min: 5, Max: PreforkAuto, Command: []string{"tail", "-f", "/dev/null"}, Quarantine: time.Minute, KeepUsed: 5 * time.Minute,
-		}, Sandbox: Sandbox{Min: 8, Max: 1000, MaxReady: PreforkAuto, Users: SandboxUsersAuto, AllowPrivate: true, SocketInodes: 64, SocketBytes: 65536}, Pool: Pool{AppShare: 75, CPUPercent: 80, MemoryPercent: 10, MinFreeBytes: 128 << 20}},
+		}, Sandbox: Sandbox{Min: 8, Max: 1000, MaxReady: PreforkAuto, Users: SandboxUsersAuto, AllowPrivate: true, SocketInodes: 64, SocketBytes: 65536}, Pool: Pool{AppShare: 75, CPUPercent: 80, MemoryPercent: 10, MinFreeBytes: 128 << 20}, Registry: Registry{
+			MaxBlobBytes: 16 << 30, MaxUploads: 64, UploadTimeout: 10 * time.Minute, BodyTimeout: time.Minute,
+		}},
 	}
 	if diff := cmp.Diff(want, c, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

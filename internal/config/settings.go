@@ -29,10 +29,11 @@ const (
 	groupPrefork   = "Prefork pool"
 	groupSandbox   = "Native driver"
 	groupPool      = "Pools of namespaces and sandboxes"
+	groupRegistry  = "Registry of the native driver"
 )
 
 // settings is the table. Order is that of the documentation.
-var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings, preforkSettings, sandboxSettings, poolSettings)
+var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings, preforkSettings, sandboxSettings, poolSettings, registrySettings)
 
 var nodeSettings = []Setting{
 	{

@@ -14,6 +14,7 @@
 //	layers/sha256/<diffID>/layer.json  its size, and the digest of the unpacked tree
 //	images/sha256/<digest>.json   an image that is complete; its mtime is its last use
 //	names.json                    names, such as docker.io/library/busybox:latest, and what they mean
+//	hosts.json                    addresses of the registry that is served from it, see OwnHost
 //	quarantine/                   what Verify found to be something else than its name says
 //
 // Whatever is written is written aside, synced, renamed, and its directory is

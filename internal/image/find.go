@@ -93,19 +93,31 @@ func (s *Store) find(ref string) (*record, error) {
 			return nil, fmt.Errorf("%w: %s: pull it by its name", ErrNotFound, ref)
 		}
 	}
-	name, err := Normalize(ref)
+	name, err := s.normalize(ref)
 	if err != nil {
 		return nil, err
 	}
-	if r := s.images[s.names[name]]; r != nil {
+	if r := s.findNamed(name); r != nil {
 		return r, nil
 	}
-	if !isTagged(name) {
-		if r := s.findInRepository(name); r != nil {
+	// What another registry has at an address of before comes first.
+	if former := underOwnHost(name, s.formerHosts); former != name {
+		if r := s.findNamed(former); r != nil {
 			return r, nil
 		}
 	}
+	if strings.HasPrefix(name, OwnHost+"/") {
+		return nil, fmt.Errorf("%w: %s: push it first", ErrNotFound, name)
+	}
 	return nil, fmt.Errorf("%w: %s: pull it first", ErrNotFound, name)
+}
+
+// findNamed looks for a name in the store's form. The caller holds mu.
+func (s *Store) findNamed(name string) *record {
+	if r := s.images[s.names[name]]; r != nil || isTagged(name) {
+		return r
+	}
+	return s.findInRepository(name)
 }
 
 // findDigits looks for identifiers and digests. Several records may have one

@@ -74,7 +74,7 @@ func (s *Store) ImportFromEngine(ctx context.Context, engine ImageSaver, ref str
 	if digitsOf(ref) != "" {
 		return images[0], nil
 	}
-	if name, err := Normalize(ref); err == nil && isTagged(name) {
+	if name, err := s.normalize(ref); err == nil && isTagged(name) {
 		if err := s.Tag(images[0].Target.String(), name); err != nil {
 			return Image{}, err
 		}

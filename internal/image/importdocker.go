@@ -45,7 +45,7 @@ func (s *Store) importDocker(ctx context.Context, a *archive) ([]*record, error)
 		if err != nil {
 			return nil, fmt.Errorf("image %q: %w", image.RepoTags, err)
 		}
-		names, err := normalizeAll(image.RepoTags)
+		names, err := s.normalizeAll(image.RepoTags)
 		if err != nil {
 			return nil, err
 		}

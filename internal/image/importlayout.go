@@ -48,7 +48,7 @@ func (s *Store) importLayout(ctx context.Context, a *archive) ([]*record, error)
 		if m.Image != nil {
 			names = append(names, dockerNames[m.Image.Config.Digest]...)
 		}
-		normalized, err := normalizeAll(names)
+		normalized, err := s.normalizeAll(names)
 		if err != nil {
 			return nil, err
 		}
@@ -92,10 +92,10 @@ func layoutNames(d v1.Descriptor) []string {
 	return nil
 }
 
-func normalizeAll(names []string) ([]string, error) {
+func (s *Store) normalizeAll(names []string) ([]string, error) {
 	var all []string
 	for _, name := range names {
-		normalized, err := Normalize(name)
+		normalized, err := s.normalize(name)
 		if err != nil {
 			return nil, err
 		}

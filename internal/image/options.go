@@ -48,6 +48,10 @@ type Options struct {
 	// refers to, because a push or a pull may be about to; 0: DefaultOrphanAge.
 	OrphanAge time.Duration
 
+	// OwnHosts are those by which clients know the registry that is served from
+	// the store, such as 127.0.0.1:5050: names that begin with one are of OwnHost.
+	OwnHosts []string
+
 	// Setting is what the operator sets the store's directory by, for the
 	// texts of errors; empty: DefaultSetting.
 	Setting string

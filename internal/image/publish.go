@@ -24,7 +24,7 @@ func (s *Store) PutManifest(ctx context.Context, repository, reference, mediaTyp
 	if err != nil {
 		return nil, err
 	}
-	name, err := nameIn(repository, reference)
+	name, err := s.nameIn(repository, reference)
 	if err != nil {
 		return nil, err
 	}
@@ -39,12 +39,12 @@ func (s *Store) PutManifest(ctx context.Context, repository, reference, mediaTyp
 }
 
 // nameIn is a tag's or digest's normalized name in a repository.
-func nameIn(repository, reference string) (string, error) {
+func (s *Store) nameIn(repository, reference string) (string, error) {
 	separator := ":"
 	if strings.Contains(reference, ":") {
 		separator = "@"
 	}
-	name, err := Normalize(repository + separator + reference)
+	name, err := s.normalize(repository + separator + reference)
 	if err == nil && repositoryOf(name) != repository {
 		err = fmt.Errorf("%w: repository %q is not normalized", ErrInvalid, repository)
 	}
@@ -54,7 +54,7 @@ func nameIn(repository, reference string) (string, error) {
 // FindManifest returns a manifest that a repository has under a reference.
 // Reading one counts as a use of its image.
 func (s *Store) FindManifest(repository, reference string) (*Manifest, error) {
-	name, err := nameIn(repository, reference)
+	name, err := s.nameIn(repository, reference)
 	if err != nil {
 		return nil, err
 	}

@@ -76,7 +76,10 @@ func (s *Store) RemoteDigest(ctx context.Context, ref string, opts PullOptions) 
 }
 
 func (s *Store) newPull(ctx context.Context, ref string, opts PullOptions) (*pull, error) {
-	normalized, err := Normalize(ref)
+	normalized, err := s.normalize(ref)
+	if err == nil && s.Own(normalized) {
+		err = fmt.Errorf("%w: %s: it is of this server's own registry, push it there", ErrNotFound, ref)
+	}
 	if err != nil {
 		return nil, err
 	}

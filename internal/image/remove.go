@@ -14,7 +14,7 @@ import (
 
 // Tag gives an image a further name, which may have meant another before.
 func (s *Store) Tag(ref, name string) error {
-	normalized, err := Normalize(name)
+	normalized, err := s.normalize(name)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (s *Store) Tag(ref, name string) error {
 // Untag removes a name, and nothing else: an image without names stays until
 // it is removed by its identifier or collected.
 func (s *Store) Untag(name string) error {
-	normalized, err := Normalize(name)
+	normalized, err := s.normalize(name)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (s *Store) remove(ref string) error {
 	s.mu.Lock()
 	r, err := s.find(ref)
 	var byName string
-	if name, nameErr := Normalize(ref); err == nil && nameErr == nil {
+	if name, nameErr := s.normalize(ref); err == nil && nameErr == nil {
 		if s.names[name] == r.Target || !isTagged(name) {
 			byName = name
 		}

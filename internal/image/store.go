@@ -45,6 +45,9 @@ type Store struct {
 	log  *slog.Logger
 	lock *os.File
 
+	// Hosts of names that mean OwnHost, and that did before; set by Open.
+	ownHosts, formerHosts map[string]bool
+
 	change sync.Mutex
 
 	mu      sync.Mutex
@@ -100,6 +103,9 @@ func open(dir string, opts Options, fault func(string) error) (_ *Store, err err
 		}
 	}()
 	if err := s.prepare(); err != nil {
+		return nil, s.unusable(err)
+	}
+	if err := s.loadOwnHosts(); err != nil {
 		return nil, s.unusable(err)
 	}
 	if err := s.load(); err != nil {

@@ -85,6 +85,9 @@ func (p *Pool) prepareLocked(g *group) {
 				p.setImageLocked(g, image)
 			}
 			g.imageTook = time.Since(began)
+			if g.refresh.pushed { // perhaps after the name was looked up
+				p.refreshLocked(g, time.Now())
+			}
 		}
 		p.fillLocked()
 		p.dropIfUnusedLocked(g)

@@ -88,6 +88,7 @@ type Pool struct {
 	hungry    map[*group]struct{} // groups that want a launch
 	stocked   stocks
 	refreshes map[imageUse]*refreshing
+	refreshed chan struct{} // closed, and made anew, when an answer about an image was there
 	apps, fns shares
 	ledger    *capacity.Ledger
 	returning capacity.Amount // reserved by instances that are being removed, and soon will be
@@ -124,7 +125,7 @@ func New(opts Options) *Pool {
 	return &Pool{
 		opts: opts, log: opts.Logger, observer: opts.Observer, ctx: ctx, cancel: cancel,
 		freezes: opts.FreezeAfter >= 0 && opts.Driver.Capabilities().Freeze,
-		groups:  map[string]*group{}, hungry: map[*group]struct{}{}, apps: shares{}, fns: shares{}, refreshes: map[imageUse]*refreshing{},
+		groups:  map[string]*group{}, hungry: map[*group]struct{}{}, apps: shares{}, fns: shares{}, refreshes: map[imageUse]*refreshing{}, refreshed: make(chan struct{}),
 		ledger: capacity.NewLedger(opts.Total), drained: make(chan struct{}), done: make(chan struct{}),
 	}
 }

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -21,6 +22,7 @@ type refreshing struct {
 	due     time.Time // to ask again; zero: nobody has asked yet
 	running bool
 	failing bool // the last answer was an error, and the log says so
+	pushed  bool // since the question was asked the last time
 }
 
 // maxRefreshing bounds the images that are remembered. Those that are due are
@@ -53,10 +55,11 @@ func (p *Pool) refreshingLocked(spec *Spec) *refreshing {
 // time for that.
 func (p *Pool) refreshLocked(g *group, now time.Time) {
 	r := g.refresh
-	if p.opts.ImageRefresh <= 0 || r.running || now.Before(r.due) || !g.imageReady || p.closed {
+	isTime := r.pushed || p.opts.ImageRefresh > 0 && !now.Before(r.due)
+	if !isTime || r.running || !g.imageReady || p.closed {
 		return
 	}
-	r.running = true
+	r.running, r.pushed = true, false
 	want := g.imageRequest()
 	want.Refresh = true
 	p.wg.Go(func() {
@@ -65,6 +68,12 @@ func (p *Pool) refreshLocked(g *group, now time.Time) {
 		defer p.mu.Unlock()
 		r.running = false
 		r.due = time.Now().Add(p.opts.ImageRefresh)
+		defer func() {
+			if r.pushed { // while the question was under way
+				p.refreshLocked(g, time.Now())
+			}
+			p.tellRefreshedLocked()
+		}()
 		if err != nil {
 			if !r.failing && p.ctx.Err() == nil {
 				p.log.Warn("cannot find out whether an image's name means another one by now; instances of the known one are used",
@@ -81,6 +90,48 @@ func (p *Pool) refreshLocked(g *group, now time.Time) {
 		}
 		p.fillLocked()
 	})
+}
+
+// ImageChanged tells that names of images mean other ones, all that is reports to be
+// so. It returns when the functions with such images use the new ones, or ctx
+// ends. Launches that failed for want of such an image are tried again at once.
+func (p *Pool) ImageChanged(ctx context.Context, is func(image string) bool) {
+	p.mu.Lock()
+	for _, g := range p.groups {
+		if !is(g.spec.Container.Image) {
+			continue
+		}
+		g.refresh.pushed = true
+		p.refreshLocked(g, time.Now())
+		if g.failures > 0 {
+			g.provenLocked()
+			p.fillSoonLocked()
+		}
+	}
+	p.mu.Unlock()
+	for {
+		p.mu.Lock()
+		pending := false
+		for use, r := range p.refreshes {
+			pending = pending || r.running && is(use.name)
+		}
+		told := p.refreshed
+		p.mu.Unlock()
+		if !pending {
+			return
+		}
+		select {
+		case <-told:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// tellRefreshedLocked wakes who waits for an answer about an image.
+func (p *Pool) tellRefreshedLocked() {
+	close(p.refreshed)
+	p.refreshed = make(chan struct{})
 }
 
 // setImageLocked notes what the group's image is. Instances of another one end as

@@ -2,11 +2,13 @@ package pool
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -267,4 +269,62 @@ func TestWhatIsRememberedOfImagesIsBounded(t *testing.T) {
 		}
 	}
 	closePool(t, p, e)
+}
+
+func TestPushReachesInstancesBeforeItIsToldToHaveSucceeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, e, r, _ := refreshingPool(t, 0) // nobody asks but for pushes
+		use(t, p, patient("a"), 0)
+		use(t, p, patient("b"), 0)
+		busy := mustAcquire(t, p, patient("a"))
+		r.push("two", time.Second)
+		is := func(image string) bool { return image == patient("a").Container.Image }
+		began := time.Now()
+		p.ImageChanged(t.Context(), is)
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("returned after %v", took)
+		}
+		r.push("three", time.Second)
+		done := make(chan struct{})
+		go func() { defer close(done); p.ImageChanged(t.Context(), is) }()
+		time.Sleep(time.Second / 2)
+		r.push("four", time.Second) // while the question is under way
+		p.ImageChanged(t.Context(), is)
+		<-done
+		busy.Release()
+		if got := use(t, p, patient("a"), 0); got != "four" {
+			t.Errorf("the next call has image %s", got)
+		}
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		r.push("five", time.Hour)
+		p.ImageChanged(gone, is) // does not wait
+		closePool(t, p, e)
+	})
+}
+
+func TestPushEndsThePauseAfterAnImageThatWasNotThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, e, r, _ := refreshingPool(t, 0)
+		var missing atomic.Bool
+		missing.Store(true)
+		e.image = func(want driver.ImageRequest) (driver.Image, error) {
+			if missing.Load() {
+				return driver.Image{}, &driver.PullError{Image: want.Name, Status: 404, Message: "push it"}
+			}
+			return r.ensure(want)
+		}
+		for range 5 { // so that the pause is long
+			if _, err := p.Acquire(t.Context(), patient("a")); err == nil {
+				t.Fatal("got an instance")
+			}
+		}
+		missing.Store(false)
+		p.ImageChanged(t.Context(), func(string) bool { return true })
+		began := time.Now()
+		if got := use(t, p, patient("a"), 0); got != "one" || time.Since(began) > startDelay {
+			t.Errorf("image %s after %v", got, time.Since(began))
+		}
+		closePool(t, p, e)
+	})
 }

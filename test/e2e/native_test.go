@@ -141,7 +141,7 @@ func TestNativeServerKilledUnderLoadAndStartedAgain(t *testing.T) {
 		t.Fatal("the killed server left nothing, so there is nothing to test")
 	}
 	settings := map[string]string{}
-	for _, name := range []string{"FN_DRIVER", "FN_SANDBOX_MIN", "FN_SANDBOX_BRIDGE", "FN_SANDBOX_SUBNET", "FN_IOFS_PATH", "FN_CONTAINER_LABEL_TAG"} {
+	for _, name := range []string{"FN_DRIVER", "FN_REGISTRY_LISTEN", "FN_SANDBOX_MIN", "FN_SANDBOX_BRIDGE", "FN_SANDBOX_SUBNET", "FN_IOFS_PATH", "FN_CONTAINER_LABEL_TAG"} {
 		settings[name] = n.setting(name)
 	}
 	next := &node{server: launch(t, n.dir, settings), image: n.image, appID: n.appID, names: n.names}

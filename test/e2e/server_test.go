@@ -95,6 +95,7 @@ func launch(t *testing.T, dir string, settings map[string]string) *server {
 		"FN_DRIVER":            "docker", // tests of the other one, and of both, set it
 		"FN_PREFORK_MAX":       "0",      // tests of the pool set it; others need not wait for it
 		"FN_POOL_CPU_PRESSURE": "100",    // pools are filled also while other tests run
+		"FN_REGISTRY_LISTEN":   "off",    // tests of the registry set it; there is one default port
 	}
 	maps.Copy(all, settings)
 	s := &server{t: t, dir: dir, log: &safeBuffer{}, done: make(chan error, 1)}

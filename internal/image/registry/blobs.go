@@ -32,6 +32,8 @@ func (g *Registry) blobs(w http.ResponseWriter, r *http.Request, to route) error
 	header.Set("Docker-Content-Digest", digest.String())
 	header.Set("Etag", `"`+digest.String()+`"`)
 	header.Set("Cache-Control", "max-age=31536000, immutable")
-	http.ServeContent(w, r, "", time.Time{}, file) // also ranges
+	control := http.NewResponseController(w)
+	http.ServeContent(&patientWriter{w, control, g.opts.BodyTimeout}, r, "", time.Time{}, file) // also ranges
+	_ = control.SetWriteDeadline(time.Time{})                                                   // the connection has other requests
 	return nil
 }

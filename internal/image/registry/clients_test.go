@@ -65,7 +65,7 @@ func TestSkopeoCopies(t *testing.T) {
 	if err != nil {
 		t.Skipf("needs the program skopeo: %v", err)
 	}
-	store, host := serve(t, Options{User: "fn", Password: "secret"})
+	store, host := serve(t, Options{Accept: users(t, "fn:secret").Accept})
 	made := randomImage(t)
 	source := layoutOf(t, made)
 	skopeo := func(args ...string) []byte {

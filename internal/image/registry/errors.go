@@ -23,6 +23,7 @@ const (
 	codeNameUnknown         = "NAME_UNKNOWN"
 	codeSizeInvalid         = "SIZE_INVALID"
 	codeUnauthorized        = "UNAUTHORIZED"
+	codeDenied              = "DENIED"
 	codeUnsupported         = "UNSUPPORTED"
 	codeTooManyRequests     = "TOOMANYREQUESTS"
 	codeUnknown             = "UNKNOWN"
@@ -77,11 +78,16 @@ func (g *Registry) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if shown.status == http.StatusInsufficientStorage {
 		g.log.Error("registry", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
+	shown.write(w)
+}
+
+// write answers a request with the error.
+func (e *refusal) write(w http.ResponseWriter) {
 	type detail struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 	}
-	content, marshalErr := json.Marshal(map[string][]detail{"errors": {{shown.code, shown.message}}})
+	content, marshalErr := json.Marshal(map[string][]detail{"errors": {{e.code, e.message}}})
 	if marshalErr != nil {
 		content = nil
 	}
@@ -89,7 +95,7 @@ func (g *Registry) fail(w http.ResponseWriter, r *http.Request, err error) {
 	header.Set("Content-Type", "application/json")
 	header.Del("Content-Length")
 	header.Del("Etag")
-	w.WriteHeader(shown.status)
+	w.WriteHeader(e.status)
 	_, _ = w.Write(content) // who left does not read it
 }
 

@@ -49,7 +49,7 @@ func (g *Registry) getManifest(w http.ResponseWriter, r *http.Request, to route)
 }
 
 func (g *Registry) putManifest(w http.ResponseWriter, r *http.Request, to route) error {
-	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.store.Limits().ManifestBytes))
+	content, err := io.ReadAll(http.MaxBytesReader(w, io.NopCloser(&patientReader{r.Body, http.NewResponseController(w), g.opts.BodyTimeout}), g.store.Limits().ManifestBytes))
 	if err != nil {
 		return clientGone(err)
 	}
@@ -61,6 +61,11 @@ func (g *Registry) putManifest(w http.ResponseWriter, r *http.Request, to route)
 	if err != nil {
 		return err
 	}
+	name := nameOf(g.name(to.repository), to.reference)
+	g.log.Info("image was pushed", "name", name, "digest", m.Digest.String())
+	if g.opts.Pushed != nil {
+		g.opts.Pushed(r.Context(), name)
+	}
 	header := w.Header()
 	header.Set("Location", "/v2/"+to.repository+"/manifests/"+m.Digest.String())
 	header.Set("Docker-Content-Digest", m.Digest.String())
@@ -68,8 +73,14 @@ func (g *Registry) putManifest(w http.ResponseWriter, r *http.Request, to route)
 		header.Set("Oci-Subject", subject.String()) // it will be listed as a referrer
 	}
 	w.WriteHeader(http.StatusCreated)
-	g.log.Info("image was pushed", "name", g.name(to.repository), "reference", to.reference, "digest", m.Digest.String())
 	return nil
+}
+
+func nameOf(repository, reference string) string {
+	if strings.Contains(reference, ":") {
+		return repository + "@" + reference
+	}
+	return repository + ":" + reference
 }
 
 // deleteManifest removes a tag, or a manifest with all of its tags here.

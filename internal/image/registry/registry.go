@@ -13,8 +13,7 @@
 package registry
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,20 +30,29 @@ import (
 const (
 	DefaultUploads       = 64
 	DefaultUploadTimeout = 10 * time.Minute
+	DefaultBodyTimeout   = time.Minute
 )
 
 // Options configures a [Registry].
 type Options struct {
 	// Host is how the images are named in the store, as in
-	// 127.0.0.1:5000/fn/hello:1: the address that clients push to. It is required.
+	// 127.0.0.1:5000/fn/hello:1: the address that clients push to, or
+	// image.OwnHost. It is required.
 	Host string
-	// User and Password are asked for with HTTP's basic authentication, for
-	// everything; both empty: nobody is asked.
-	User, Password string
-	ReadOnly       bool          // nothing can be pushed or deleted
-	Uploads        int           // that are open at one time; 0: DefaultUploads
-	UploadTimeout  time.Duration // of an upload of which nothing arrives; 0: DefaultUploadTimeout
-	Logger         *slog.Logger  // nil: nothing is logged
+	// Accept says whether a password is the user's. It is asked for with HTTP's
+	// basic authentication, for everything; nil: nobody is asked.
+	Accept        func(ctx context.Context, user, password string) bool
+	ReadOnly      bool          // nothing can be pushed or deleted
+	BlobBytes     int64         // of one blob that is pushed; 0: no limit but the store's
+	Uploads       int           // that are open at one time; 0: DefaultUploads
+	UploadTimeout time.Duration // of an upload of which nothing arrives; 0: DefaultUploadTimeout
+	// BodyTimeout bounds how long a client may neither send nor take anything of
+	// a body, however long the whole takes; 0: DefaultBodyTimeout.
+	BodyTimeout time.Duration
+	// Pushed, if set, is told the name in the store of what was pushed, after it
+	// is there and before the client knows. It may block, as long as ctx lasts.
+	Pushed func(ctx context.Context, name string)
+	Logger *slog.Logger // nil: nothing is logged
 }
 
 // Registry is an http.Handler for paths below /v2/.
@@ -64,14 +72,14 @@ func New(store *image.Store, opts Options) (*Registry, error) {
 	if normalized, err := image.Normalize(name); err != nil || normalized != name {
 		return nil, fmt.Errorf("registry: %q is no host of images: give it as host:port", opts.Host)
 	}
-	if (opts.User == "") != (opts.Password == "") {
-		return nil, errors.New("registry: a user and a password go together: set both, or neither")
-	}
 	if opts.Uploads == 0 {
 		opts.Uploads = DefaultUploads
 	}
 	if opts.UploadTimeout == 0 {
 		opts.UploadTimeout = DefaultUploadTimeout
+	}
+	if opts.BodyTimeout == 0 {
+		opts.BodyTimeout = DefaultBodyTimeout
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -142,7 +150,7 @@ func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 	if !g.mayEnter(r) {
 		w.Header().Set("Www-Authenticate", `Basic realm="images", charset="UTF-8"`)
-		return refuse(http.StatusUnauthorized, codeUnauthorized, "this registry asks for a user and a password: docker login %s", g.opts.Host)
+		return refuse(http.StatusUnauthorized, codeUnauthorized, "this registry asks for a user and a password: docker login %.100s", r.Host)
 	}
 	isRead := r.Method == http.MethodGet || r.Method == http.MethodHead
 	if g.opts.ReadOnly && !isRead {
@@ -183,18 +191,13 @@ func (g *Registry) serve(w http.ResponseWriter, r *http.Request) error {
 // name is a repository's name in the store.
 func (g *Registry) name(repository string) string { return g.opts.Host + "/" + repository }
 
-// mayEnter compares hashes, so that the time it takes tells nothing.
+// mayEnter reports whether the request has a user's password, if that is needed.
 func (g *Registry) mayEnter(r *http.Request) bool {
-	if g.opts.User == "" {
+	if g.opts.Accept == nil {
 		return true
 	}
-	user, password, _ := r.BasicAuth()
-	return equal(user, g.opts.User)&equal(password, g.opts.Password) == 1
-}
-
-func equal(a, b string) int {
-	left, right := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
-	return subtle.ConstantTimeCompare(left[:], right[:])
+	user, password, given := r.BasicAuth()
+	return given && g.opts.Accept(r.Context(), user, password)
 }
 
 // base tells clients that this is a registry, and whether they may enter.

@@ -60,6 +60,15 @@ func serve(t testing.TB, opts Options) (*image.Store, string) {
 	return store, opts.Host
 }
 
+func users(t testing.TB, text string) *Users {
+	t.Helper()
+	parsed, err := ParseUsers(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
 func randomImage(t testing.TB) v1.Image {
 	t.Helper()
 	made, err := random.Image(1000, 3)
@@ -195,7 +204,7 @@ func TestPushOfWhatCannotBeUnpacked(t *testing.T) {
 }
 
 func TestAuthentication(t *testing.T) {
-	_, host := serve(t, Options{User: "fn", Password: "secret"})
+	_, host := serve(t, Options{Accept: users(t, "fn:secret").Accept})
 	ref := parse(t, host+"/a:1")
 	for _, auth := range []authn.Authenticator{authn.Anonymous, &authn.Basic{Username: "fn", Password: "wrong"}, &authn.Basic{Username: "x", Password: "secret"}} {
 		if err := remote.Write(ref, randomImage(t), remote.WithAuth(auth)); err == nil {
@@ -347,7 +356,7 @@ func TestUploadsAreBounded(t *testing.T) {
 
 // A client that stops in the middle of a part does not hold the upload.
 func TestStalledPart(t *testing.T) {
-	_, host := serve(t, Options{UploadTimeout: 200 * time.Millisecond})
+	_, host := serve(t, Options{BodyTimeout: 100 * time.Millisecond, UploadTimeout: 200 * time.Millisecond})
 	at := "http://" + host + do(t, http.MethodPost, "http://"+host+"/v2/a/blobs/uploads/", "").header.Get("Location")
 	body, writer := io.Pipe()
 	defer writer.Close()

@@ -168,8 +168,22 @@ func (g *Registry) appendTo(w http.ResponseWriter, r *http.Request, u *upload) e
 			return err
 		}
 	}
-	_, err := io.Copy(writeErrors{u.blob}, &patientReader{r.Body, http.NewResponseController(w), g.opts.UploadTimeout})
+	body := io.Reader(&patientReader{r.Body, http.NewResponseController(w), g.opts.BodyTimeout})
+	if most := g.opts.BlobBytes; most > 0 {
+		if r.ContentLength > most-u.blob.Size() {
+			return tooLarge(most)
+		}
+		body = io.LimitReader(body, most-u.blob.Size()+1)
+	}
+	_, err := io.Copy(writeErrors{u.blob}, body)
+	if most := g.opts.BlobBytes; err == nil && most > 0 && u.blob.Size() > most {
+		return tooLarge(most)
+	}
 	return clientGone(err)
+}
+
+func tooLarge(most int64) error {
+	return refuse(http.StatusRequestEntityTooLarge, codeSizeInvalid, "a blob may have %d bytes at most, as the operator has set", most)
 }
 
 // checkRange checks that a chunk follows what is there: <first>-<last>.
@@ -239,6 +253,18 @@ func (p *patientReader) Read(b []byte) (int, error) {
 		_ = p.control.SetReadDeadline(time.Time{})
 	}
 	return n, err
+}
+
+// patientWriter likewise gives a client so long to take each part.
+type patientWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	timeout time.Duration
+}
+
+func (p *patientWriter) Write(b []byte) (int, error) {
+	_ = p.control.SetWriteDeadline(time.Now().Add(p.timeout))
+	return p.ResponseWriter.Write(b)
 }
 
 // storeError is an error of the store while a body is copied; all others are of
