@@ -40,6 +40,7 @@ func (n *Node) openNative(size *capacity.Sizing) (driver.Driver, error) {
 		return nil, errors.Join(settingsError{err}, engine.Close())
 	}
 	opts.RegistryHosts = port.names()
+	opts.MaxImageBytes, opts.ExemptImages, opts.LoadFile = c.MaxImageBytes, c.ExemptImages, c.LoadFile
 	made, err := native.New(opts)
 	if err != nil {
 		return nil, errors.Join(err, engine.Close(), port.close())
@@ -49,6 +50,9 @@ func (n *Node) openNative(size *capacity.Sizing) (driver.Driver, error) {
 	}
 	n.registryOf(port, made)
 	metrics.RegisterPreforkLevels(n.registry, made.PoolLevels)
+	if c.MaxImageBytes > 0 {
+		metrics.RegisterImages(n.registry, made.ImageStats)
+	}
 	return made, nil
 }
 

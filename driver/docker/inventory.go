@@ -8,16 +8,14 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
+
+	"github.com/tinefn/tine/driver"
 )
 
 // ImageStats says how much the images on the engine take that may be removed,
 // see Options.MaxImageBytes. A layer that several images share is counted once
 // if the sum of all images exceeds the maximum, and otherwise for each of them.
-type ImageStats struct {
-	Busy, Idle           int   // images in use, and others
-	BusyBytes, IdleBytes int64 // what both share is with the former
-	MaxBytes             int64
-}
+type ImageStats = driver.ImageStats
 
 // storedImage is an image on the engine.
 type storedImage struct {

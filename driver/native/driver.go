@@ -95,6 +95,14 @@ type Options struct {
 
 	EnableVolumes bool // allow images that declare volumes
 
+	// MaxImageBytes is what images may take on disk. Beyond it, and when the disk
+	// is full, those that were not used for longest are removed; 0: no limit, and
+	// none is removed. ExemptImages are not counted and never removed.
+	MaxImageBytes int64
+	ExemptImages  []string
+
+	LoadFile string // archive of images that New imports; empty: none
+
 	AskTimeout  time.Duration // of one question to a registry about an image that is there, default DefaultAskTimeout
 	PullTimeout time.Duration // of one image, retries included
 	PullRetries int           // of a pull that failed for a passing reason; 0: none
@@ -134,6 +142,7 @@ type Driver struct {
 	base     *base
 	ids      *sandbox.Range // nil: sandboxes have the host's users
 	pool     *prefork.Pool  // nil: none
+	cleaner  *cleaner
 
 	background context.Context // ends when Close begins
 	cancel     context.CancelFunc
@@ -172,7 +181,7 @@ func New(opts Options) (_ *Driver, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	if d.images, err = image.Open(filepath.Join(opts.Dir, "images"), image.Options{Logger: d.log, OwnHosts: opts.RegistryHosts}); err != nil {
+	if err = d.openImages(); err != nil {
 		return nil, err
 	}
 	for _, problem := range d.images.Problems() {
@@ -190,6 +199,12 @@ func New(opts Options) (_ *Driver, err error) {
 	if err = d.openUsers(d.background); err != nil {
 		return nil, err
 	}
+	if opts.LoadFile != "" {
+		if err = d.preload(opts.LoadFile); err != nil {
+			return nil, err
+		}
+	}
+	d.wg.Go(func() { d.cleaner.run(d.background) })
 	d.startPool()
 	return d, nil
 }
@@ -215,6 +230,21 @@ func checkRights() error {
 		return errors.New("it needs root: run the server as root, or set FN_DRIVER=docker")
 	}
 	return nil
+}
+
+// openImages opens the store of images.
+func (d *Driver) openImages() (err error) {
+	if d.cleaner, err = newCleaner(d); err != nil {
+		return err
+	}
+	opts := image.Options{
+		Logger: d.log, OwnHosts: d.opts.RegistryHosts, Setting: "FN_STATE_DIR", CleanSetting: "FN_IMAGE_CLEAN_MAX_SIZE", Stored: d.cleaner.wake,
+	}
+	if d.opts.MaxImageBytes > 0 {
+		opts.MakeRoom = d.cleaner.makeRoom
+	}
+	d.images, err = image.Open(filepath.Join(d.opts.Dir, "images"), opts)
+	return err
 }
 
 // openKernel makes what the kernel has of sandboxes in common.

@@ -304,7 +304,7 @@ var engineSettings = []Setting{
 	},
 	{
 		"FN_DOCKER_LOAD_FILE", groupEngine, "path", "",
-		"Archive of images, as `docker save` writes it, that is loaded into the engine at start. Default: none.", text(func(c *Config) *string { return &c.Engine.LoadFile }),
+		"Archive of images, as `docker save` writes it, that is loaded at start. Default: none.", text(func(c *Config) *string { return &c.Engine.LoadFile }),
 	},
 	{
 		"FN_DOCKER_NETWORKS", groupEngine, formNames, "",
@@ -332,7 +332,7 @@ var engineSettings = []Setting{
 	},
 	{
 		"FN_IMAGE_CLEAN_MAX_SIZE", groupEngine, formBytes, "0",
-		"What the engine's images may take together. Beyond it, those that were not used for longest are removed, but none that a container or a launch needs; 0 is no limit.",
+		"What the images of the engine, or of the native driver, may take together. Beyond it, those that were not used for longest are removed, but none that a container or a launch needs; 0 is no limit.",
 		whole(func(c *Config, n int64) { c.Engine.MaxImageBytes = n }),
 	},
 	{

@@ -133,9 +133,13 @@ func (s *Store) NewUpload() (*Upload, error) {
 	if err := s.alive(); err != nil {
 		return nil, err
 	}
-	file, err := os.CreateTemp(s.path(tmpDir), "blob-")
+	var file *os.File
+	err := s.withRoom(context.Background(), func() (err error) {
+		file, err = os.CreateTemp(s.path(tmpDir), "blob-")
+		return s.noSpace(err)
+	})
 	if err != nil {
-		return nil, s.noSpace(err)
+		return nil, err
 	}
 	return &Upload{store: s, file: file, hash: sha256.New()}, nil
 }
@@ -148,10 +152,15 @@ func (u *Upload) Write(p []byte) (int, error) {
 	if limit := u.store.opts.Limits.BlobBytes; u.size+int64(len(p)) > limit {
 		return 0, fmt.Errorf("%w: a blob has more than %d bytes", ErrLimit, limit)
 	}
-	n, err := u.file.Write(p)
-	u.hash.Write(p[:n])
-	u.size += int64(n)
-	return n, u.store.noSpace(err)
+	written := 0
+	err := u.store.withRoom(context.Background(), func() error {
+		n, err := u.file.Write(p[written:])
+		written += n
+		return u.store.noSpace(err)
+	})
+	u.hash.Write(p[:written])
+	u.size += int64(written)
+	return written, err
 }
 
 // Commit puts the blob into the store if its digest is the one that is wanted;

@@ -49,7 +49,7 @@ func TestAllAtOnce(t *testing.T) {
 	}
 	wg.Go(func() {
 		for time.Now().Before(end) {
-			if _, err := s.Collect(t.Context(), int64(rand.IntN(20_000))); err != nil {
+			if _, err := s.Collect(t.Context(), CollectOptions{MaxBytes: int64(rand.IntN(20_000))}); err != nil {
 				t.Errorf("collect: %v", err)
 			}
 		}

@@ -22,6 +22,9 @@
 // be blobs and layers that no image refers to, which the next pull uses or
 // [Store.Collect] removes, but no image that lacks something.
 //
+// On a full disk unused images are removed if Options.MakeRoom does so, and what
+// an image has that there was no room for is removed as well.
+//
 // Layers are kept by their diffID, not by the chain below them: two images share
 // a layer wherever it is. The price is that a directory which a layer does not
 // list itself, only files in it, is made with mode 0755.

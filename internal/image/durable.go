@@ -16,8 +16,15 @@ func (s *Store) noSpace(err error) error {
 	if err == nil || errors.Is(err, ErrNoSpace) || !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 		return err
 	}
-	return fmt.Errorf("%w in %s: free space there, remove images, or set %s to a directory with more of it: %w",
-		ErrNoSpace, s.dir, s.opts.Setting, err)
+	also := ""
+	switch {
+	case s.opts.MakeRoom != nil:
+		also = " (no image can be removed)"
+	case s.opts.CleanSetting != "":
+		also = ", set " + s.opts.CleanSetting + " to have unused images removed,"
+	}
+	return fmt.Errorf("%w in %s: free space there%s or set %s to a directory with more of it: %w",
+		ErrNoSpace, s.dir, also, s.opts.Setting, err)
 }
 
 // step is a point between two changes of the disk. Tests make it fail there, or

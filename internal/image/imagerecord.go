@@ -61,13 +61,25 @@ func (s *Store) checkSize(parts []blobRef) error {
 	return nil
 }
 
+// origin tells where an image is from that is registered.
+type origin struct {
+	sparse bool // an index of which parts may be missing: engines save the images that they have under the index that they pulled
+	loaded bool // see record.Loaded
+}
+
 // register makes an image known whose blobs are in the store: one that was
 // pushed or imported. If a part of it is for this host, its layers are unpacked.
-// An index of which parts may be missing is sparse: engines save the images that
-// they have under the index that they pulled.
-func (s *Store) register(ctx context.Context, target *Manifest, names []string, sparse bool) (*record, error) {
-	r := &record{Target: target.Digest, Subject: target.Subject(), Stored: time.Now()}
-	reached, err := s.reach(target, 0, sparse)
+func (s *Store) register(ctx context.Context, target *Manifest, names []string, from origin) (*record, error) {
+	var parts []v1.Hash
+	r, err := s.registerParts(ctx, target, names, from, &parts)
+	s.dropOnFullDisk(err, parts)
+	return r, err
+}
+
+// registerParts also tells which blobs and layers the image has.
+func (s *Store) registerParts(ctx context.Context, target *Manifest, names []string, from origin, parts *[]v1.Hash) (*record, error) {
+	r := &record{Target: target.Digest, Subject: target.Subject(), Stored: time.Now(), Loaded: from.loaded}
+	reached, err := s.reach(target, 0, from.sparse)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +89,7 @@ func (s *Store) register(ctx context.Context, target *Manifest, names []string, 
 		digests = append(digests, b.Digest)
 	}
 	defer s.pin(digests...)()
+	*parts = digests
 	for _, b := range r.Blobs { // seen after they were pinned, so they stay
 		if b.Digest == target.Digest {
 			continue
@@ -102,6 +115,7 @@ func (s *Store) register(ctx context.Context, target *Manifest, names []string, 
 		if s.runsHere(config) {
 			r.Manifest, r.Config, r.Layers = runnable.Manifest, runnable.Config, runnable.Layers
 			defer s.pin(config.RootFS.DiffIDs...)()
+			*parts = append(*parts, config.RootFS.DiffIDs...)
 			group, groupCtx := errgroup.WithContext(ctx)
 			group.SetLimit(s.opts.Parallel)
 			for _, layer := range r.Layers {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"path"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/compress/gzip"
 	"github.com/moby/moby/client"
 )
@@ -33,14 +34,26 @@ type archive struct {
 	links map[string]string  // symbolic and hard links: path -> path
 	unpin []func()
 	bytes int64
+
+	loaded bool // see record.Loaded
 }
 
 // Import reads images from an archive: an OCI layout, or what docker save
 // writes, which may be compressed with gzip. It returns those that the archive
 // lists, with the names that it gives them.
 func (s *Store) Import(ctx context.Context, r io.Reader) ([]Image, error) {
-	records, err := s.importArchive(ctx, r)
+	return s.importAs(ctx, r, true)
+}
+
+func (s *Store) importAs(ctx context.Context, r io.Reader, loaded bool) ([]Image, error) {
+	a := &archive{files: map[string]blobRef{}, links: map[string]string{}, loaded: loaded}
+	records, err := s.importArchive(ctx, a, r)
 	if err != nil {
+		var got []v1.Hash
+		for _, file := range a.files {
+			got = append(got, file.Digest)
+		}
+		s.dropOnFullDisk(err, got)
 		return nil, fmt.Errorf("import images: %w", err)
 	}
 	images := make([]Image, len(records))
@@ -64,7 +77,7 @@ func (s *Store) ImportFromEngine(ctx context.Context, engine ImageSaver, ref str
 		return Image{}, fmt.Errorf("take image %s over from the engine: %w", ref, err)
 	}
 	defer stream.Close()
-	images, err := s.Import(ctx, stream)
+	images, err := s.importAs(ctx, stream, false)
 	if err != nil {
 		return Image{}, fmt.Errorf("take image %s over from the engine: %w", ref, err)
 	}
@@ -82,7 +95,7 @@ func (s *Store) ImportFromEngine(ctx context.Context, engine ImageSaver, ref str
 	return s.Get(images[0].Target.String())
 }
 
-func (s *Store) importArchive(ctx context.Context, r io.Reader) ([]*record, error) {
+func (s *Store) importArchive(ctx context.Context, a *archive, r io.Reader) ([]*record, error) {
 	buffered := bufio.NewReader(contextReader{ctx, r})
 	var content io.Reader = buffered
 	if head, err := buffered.Peek(len(gzipMagic)); err == nil && string(head) == string(gzipMagic) {
@@ -92,7 +105,6 @@ func (s *Store) importArchive(ctx context.Context, r io.Reader) ([]*record, erro
 		}
 		content = unzipped
 	}
-	a := &archive{files: map[string]blobRef{}, links: map[string]string{}}
 	defer func() {
 		for _, unpin := range a.unpin {
 			unpin()

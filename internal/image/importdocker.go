@@ -49,7 +49,7 @@ func (s *Store) importDocker(ctx context.Context, a *archive) ([]*record, error)
 		if err != nil {
 			return nil, err
 		}
-		r, err := s.register(ctx, m, names, false)
+		r, err := s.register(ctx, m, names, origin{loaded: a.loaded})
 		if err != nil {
 			return nil, fmt.Errorf("image %q: %w", image.RepoTags, err)
 		}

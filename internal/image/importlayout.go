@@ -52,7 +52,7 @@ func (s *Store) importLayout(ctx context.Context, a *archive) ([]*record, error)
 		if err != nil {
 			return nil, err
 		}
-		r, err := s.register(ctx, m, normalized, true)
+		r, err := s.register(ctx, m, normalized, origin{sparse: true, loaded: a.loaded})
 		if err != nil {
 			return nil, fmt.Errorf("image %s %q: %w", d.Digest, names, err)
 		}

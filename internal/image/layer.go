@@ -93,6 +93,11 @@ func (s *Store) ensureLayer(ctx context.Context, digest, diffID v1.Hash) error {
 	if !errors.Is(err, os.ErrNotExist) {
 		s.log.Warn("damaged layer is unpacked again", "layer", diffID.String(), "error", err)
 	}
+	return s.withRoom(ctx, func() error { return s.unpackLayer(ctx, digest, diffID) })
+}
+
+// unpackLayer unpacks a layer and puts it into its place.
+func (s *Store) unpackLayer(ctx context.Context, digest, diffID v1.Hash) error {
 	aside, err := os.MkdirTemp(s.path(tmpDir), "layer-")
 	if err != nil {
 		return s.noSpace(err)

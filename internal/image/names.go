@@ -69,3 +69,13 @@ func digitsOf(ref string) string {
 func withDigest(name string, digest v1.Hash) string {
 	return repositoryOf(name) + "@" + digest.String()
 }
+
+// IsReference reports whether a text can mean an image of a store, see
+// [Store.Get].
+func IsReference(ref string) bool {
+	if digitsOf(ref) != "" {
+		return true
+	}
+	_, err := Normalize(ref)
+	return err == nil
+}

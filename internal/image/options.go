@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"runtime"
@@ -48,6 +49,14 @@ type Options struct {
 	// refers to, because a push or a pull may be about to; 0: DefaultOrphanAge.
 	OrphanAge time.Duration
 
+	// MakeRoom, if set, is called when the disk is full. It reports whether
+	// something was freed, and may call Collect; ctx is that of who needs the room.
+	MakeRoom func(ctx context.Context) bool
+
+	// Stored, if set, is called when an image was pulled, pushed or imported. It
+	// must not block.
+	Stored func()
+
 	// OwnHosts are those by which clients know the registry that is served from
 	// the store, such as 127.0.0.1:5050: names that begin with one are of OwnHost.
 	OwnHosts []string
@@ -55,6 +64,10 @@ type Options struct {
 	// Setting is what the operator sets the store's directory by, for the
 	// texts of errors; empty: DefaultSetting.
 	Setting string
+
+	// CleanSetting is what the operator lets unused images be removed by, for such
+	// texts where MakeRoom is not set; empty: nothing.
+	CleanSetting string
 }
 
 // Limits bound what an image from elsewhere can make the store do. Zero means

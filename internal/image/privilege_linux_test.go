@@ -86,7 +86,7 @@ func TestFullDisk(t *testing.T) {
 		_, err = rest.Write(make([]byte, 4096))
 	}
 	rest.Close()
-	if got, err := s.Collect(t.Context(), 0); err != nil || len(got.Images) != 1 {
+	if got, err := s.Collect(t.Context(), CollectOptions{MaxBytes: 0}); err != nil || len(got.Images) != 1 {
 		t.Errorf("collect: %+v %v", got, err)
 	}
 	if err := os.Remove(rest.Name()); err != nil {

@@ -32,7 +32,7 @@ func (s *Store) PutManifest(ctx context.Context, repository, reference, mediaTyp
 	if !isTagged(name) && name != byDigest {
 		return nil, fmt.Errorf("%w: the manifest has the digest %s, not that of the request, %s", ErrDigest, m.Digest, reference)
 	}
-	if _, err := s.register(ctx, m, []string{name, byDigest}, false); err != nil {
+	if _, err := s.register(ctx, m, []string{name, byDigest}, origin{}); err != nil {
 		return nil, err
 	}
 	return m, nil

@@ -191,6 +191,14 @@ func (p *pull) manifest(ctx context.Context, ref name.Reference) (*Manifest, err
 
 // fetch gets and unpacks what the store lacks, and makes the image known.
 func (p *pull) fetch(ctx context.Context, target, image *Manifest) (*record, error) {
+	var got []v1.Hash
+	r, err := p.fetchParts(ctx, target, image, &got)
+	p.store.dropOnFullDisk(err, got)
+	return r, err
+}
+
+// fetchParts also tells which blobs and layers it may have put into the store.
+func (p *pull) fetchParts(ctx context.Context, target, image *Manifest, got *[]v1.Hash) (*record, error) {
 	s := p.store
 	parts := image.parts()
 	digests := []v1.Hash{target.Digest, image.Digest}
@@ -205,6 +213,7 @@ func (p *pull) fetch(ctx context.Context, target, image *Manifest) (*record, err
 		return nil, fmt.Errorf("%w: the config has %d bytes, more than %d", ErrLimit, parts[0].Size, limit)
 	}
 	defer s.pin(digests...)()
+	*got = digests
 	if err := p.blob(ctx, parts[0]); err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
@@ -215,6 +224,7 @@ func (p *pull) fetch(ctx context.Context, target, image *Manifest) (*record, err
 	if !s.runsHere(config) {
 		return nil, &PlatformError{p.name, s.opts.Platform, []v1.Platform{platformOf(config)}}
 	}
+	*got = append(*got, config.RootFS.DiffIDs...)
 	p.progress.layers(len(r.Layers))
 	defer s.pin(config.RootFS.DiffIDs...)()
 	group, groupCtx := errgroup.WithContext(ctx)

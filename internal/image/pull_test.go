@@ -172,7 +172,7 @@ func TestPullKeepsWhatWasPushed(t *testing.T) {
 	r.add(blobRef{types.DockerManifestSchema2, digest, int64(len(content))}) // as if it had been pushed
 	before := len(r.Blobs)
 	mustPull(t, s, ref)
-	if _, err := s.Collect(t.Context(), 1<<40); err != nil {
+	if _, err := s.Collect(t.Context(), CollectOptions{MaxBytes: 1 << 40}); err != nil {
 		t.Fatal(err)
 	}
 	s.mu.Lock()

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ type record struct {
 	Blobs    []blobRef  `json:"blobs"`            // all that the target reaches, itself included
 	Subject  v1.Hash    `json:"subject,omitzero"` // see Manifest.Subject
 	Stored   time.Time  `json:"stored"`
+	Loaded   bool       `json:"loaded,omitempty"` // from an archive, so that no registry need have it
 
 	lastUse  atomic.Int64 // Unix nanoseconds
 	savedUse atomic.Int64 // the last one that became the file's mtime
@@ -85,7 +87,18 @@ func (s *Store) touch(r *record) {
 // commit makes an image known, under names that meant others before. What it
 // refers to is in the store, and pinned by the caller. It returns the record
 // that is known from then on.
-func (s *Store) commit(r *record, names []string) (*record, error) {
+func (s *Store) commit(r *record, names []string) (known *record, err error) {
+	err = s.withRoom(context.Background(), func() error {
+		known, err = s.commitOnce(r, names)
+		return err
+	})
+	if err == nil && s.opts.Stored != nil {
+		s.opts.Stored()
+	}
+	return known, err
+}
+
+func (s *Store) commitOnce(r *record, names []string) (*record, error) {
 	s.change.Lock()
 	defer s.change.Unlock()
 	if err := s.alive(); err != nil {
@@ -96,8 +109,9 @@ func (s *Store) commit(r *record, names []string) (*record, error) {
 	s.mu.Unlock()
 	if old != nil {
 		s.keepParts(r, old)
+		r.Loaded = r.Loaded || old.Loaded
 	}
-	if old != nil && old.Manifest == r.Manifest && slices.Equal(old.Layers, r.Layers) && slices.Equal(old.Blobs, r.Blobs) {
+	if old != nil && old.Loaded == r.Loaded && old.Manifest == r.Manifest && slices.Equal(old.Layers, r.Layers) && slices.Equal(old.Blobs, r.Blobs) {
 		r = old
 		s.touch(r)
 	} else if err := s.writeRecord(r); err != nil {

@@ -218,15 +218,15 @@ func TestCollect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.Collect(t.Context(), 1<<40, refs["kept"])
+	got, err := s.Collect(t.Context(), CollectOptions{MaxBytes: 1 << 40, Keep: []string{refs["kept"]}})
 	if err != nil || len(got.Images) != 0 || got.Left == 0 {
 		t.Fatalf("enough room: %+v %v", got, err)
 	}
-	got, err = s.Collect(t.Context(), got.Left-1, refs["kept"])
+	got, err = s.Collect(t.Context(), CollectOptions{MaxBytes: got.Left - 1, Keep: []string{refs["kept"]}})
 	if err != nil || len(got.Images) != 1 || got.Images[0].Names[0] != refs["old"] && got.Images[0].Names[1] != refs["old"] {
 		t.Fatalf("a little too much: %+v %v", got, err)
 	}
-	got, err = s.Collect(t.Context(), 0, refs["kept"])
+	got, err = s.Collect(t.Context(), CollectOptions{MaxBytes: 0, Keep: []string{refs["kept"]}})
 	if err != nil || len(got.Images) != 1 || got.Left == 0 {
 		t.Fatalf("no room: %+v %v", got, err)
 	}
@@ -236,7 +236,7 @@ func TestCollect(t *testing.T) {
 		}
 	}
 	lease.Release()
-	got, err = s.Collect(t.Context(), 0)
+	got, err = s.Collect(t.Context(), CollectOptions{MaxBytes: 0})
 	if err != nil || len(got.Images) != 2 || got.Left != 0 {
 		t.Fatalf("all: %+v %v", got, err)
 	}
@@ -249,7 +249,7 @@ func TestOrphansAreCollectedLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Collect(t.Context(), 0); err != nil {
+	if _, err := s.Collect(t.Context(), CollectOptions{MaxBytes: 0}); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := s.HasBlob(digest); !ok {
@@ -257,14 +257,14 @@ func TestOrphansAreCollectedLater(t *testing.T) {
 	}
 	unpin := s.pin(digest)
 	time.Sleep(60 * time.Millisecond)
-	if _, err := s.Collect(t.Context(), 0); err != nil {
+	if _, err := s.Collect(t.Context(), CollectOptions{MaxBytes: 0}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(s.blobPath(digest)); err != nil {
 		t.Fatalf("a blob that work needs is gone: %v", err)
 	}
 	unpin()
-	if got, err := s.Collect(t.Context(), 0); err != nil || got.Freed != int64(len("nobody's")) {
+	if got, err := s.Collect(t.Context(), CollectOptions{MaxBytes: 0}); err != nil || got.Freed != int64(len("nobody's")) {
 		t.Errorf("got %+v %v", got, err)
 	}
 	if _, ok := s.HasBlob(digest); ok {
@@ -280,7 +280,7 @@ func TestQuarantineIsEmptiedLater(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Collect(t.Context(), 0); err != nil {
+	if _, err := s.Collect(t.Context(), CollectOptions{MaxBytes: 0}); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := os.ReadDir(s.path(quarantineDir)); err != nil || len(left) != 2 {

@@ -3,19 +3,19 @@ package metrics
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tinefn/tine/driver/docker"
+	"github.com/tinefn/tine/driver"
 )
 
 // images are what the cleaner of images found when it last looked.
 type images struct {
-	stats func() docker.ImageStats
+	stats func() driver.ImageStats
 
 	busyCount, busySize, idleCount, idleSize, maxSize *prometheus.Desc
 }
 
 // RegisterImages exports how many images there are that may be removed, and
 // what they take.
-func RegisterImages(registry prometheus.Registerer, stats func() docker.ImageStats) {
+func RegisterImages(registry prometheus.Registerer, stats func() driver.ImageStats) {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, nil, nil)
 	}
