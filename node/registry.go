@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/tinefn/tine/internal/image/registry"
+	"github.com/tinefn/tine/internal/metrics"
 	"github.com/tinefn/tine/internal/pool"
 )
 
@@ -116,7 +117,7 @@ func (n *Node) serveRegistry(instances *pool.Pool) error {
 	if err != nil {
 		return err
 	}
-	port.server.Serve(served, served.Close)
+	port.server.Serve(metrics.CountRegistry(n.registry, served), served.Close)
 	n.stack.push("the registry", port.server.Stop)
 	n.log.Info("registry: push images here, functions use them by the same names",
 		slog.String("address", port.server.Address()), slog.String("names", strings.Join(port.server.Names(), " ")))

@@ -38,6 +38,7 @@ type group struct {
 	imageAt    time.Time    // when that was
 	refresh    *refreshing
 	preparing  bool // it is being looked for
+	pushed     bool // since that began
 	imageTook  time.Duration
 
 	failures  int         // launches or image look-ups failed in a row

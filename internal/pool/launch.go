@@ -81,14 +81,14 @@ func (p *Pool) prepareLocked(g *group) {
 				g.failBefore(began, func() error { return imageError(err) })
 			}
 		} else {
-			if !g.imageReady || !g.imageAt.After(began) { // or a refresh knows better by now
+			switch {
+			case g.pushed: // perhaps after the name was looked up, so that is done again
+			case !g.imageReady || !g.imageAt.After(began): // or a refresh knows better by now
 				p.setImageLocked(g, image)
 			}
 			g.imageTook = time.Since(began)
-			if g.refresh.pushed { // perhaps after the name was looked up
-				p.refreshLocked(g, time.Now())
-			}
 		}
+		g.pushed = false
 		p.fillLocked()
 		p.dropIfUnusedLocked(g)
 	})

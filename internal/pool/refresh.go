@@ -101,7 +101,7 @@ func (p *Pool) ImageChanged(ctx context.Context, is func(image string) bool) {
 		if !is(g.spec.Container.Image) {
 			continue
 		}
-		g.refresh.pushed = true
+		g.refresh.pushed, g.pushed = true, g.preparing
 		p.refreshLocked(g, time.Now())
 		if g.failures > 0 {
 			g.provenLocked()

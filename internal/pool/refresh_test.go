@@ -328,3 +328,34 @@ func TestPushEndsThePauseAfterAnImageThatWasNotThere(t *testing.T) {
 		closePool(t, p, e)
 	})
 }
+
+func TestImageThatIsPushedWhileItIsLookedForIsTheOneThatRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, e, r, _ := refreshingPool(t, 0)
+		e.image = func(want driver.ImageRequest) (driver.Image, error) {
+			r.mu.Lock()
+			found := r.remote
+			r.mu.Unlock()
+			time.Sleep(time.Second) // the look-up was before the push, its answer is after it
+			return driver.Image{ID: found}, nil
+		}
+		got := make(chan string)
+		go func() {
+			lease, err := p.Acquire(t.Context(), patient("a"))
+			if err != nil {
+				t.Error(err)
+				close(got)
+				return
+			}
+			lease.Release()
+			got <- lease.Instance.image.ID
+		}()
+		time.Sleep(time.Second / 2)
+		r.push("two", 0)
+		p.ImageChanged(t.Context(), func(string) bool { return true })
+		if image := <-got; image != "two" {
+			t.Errorf("image %s", image)
+		}
+		closePool(t, p, e)
+	})
+}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -240,6 +241,39 @@ func TestRegistryAtTheDefaultAddressThatIsTaken(t *testing.T) {
 	n.wantNext(t, n.fn(nil))
 	if !strings.Contains(n.log.String(), "address of its registry is taken") {
 		t.Error(n.log)
+	}
+	n.stopClean(t)
+}
+
+func TestPushesUnderLoad(t *testing.T) {
+	n := startNative(t, map[string]string{"FN_REGISTRY_LISTEN": "127.0.0.1:0", "FN_IMAGE_REFRESH": "0"})
+	ref := n.registry(t) + "/busy:1"
+	versions := make([]v1.Image, 6)
+	for i := range versions {
+		versions[i] = n.version(t, fmt.Sprint(i))
+	}
+	if err := pushTo(t, ref, versions[0]); err != nil {
+		t.Fatal(err)
+	}
+	id := n.fn(object{"image": ref})
+	n.wantNext(t, id)
+	l := n.underLoad(t, 4, id)
+	for i, made := range versions {
+		before := l.answered.Load()
+		if err := pushTo(t, ref, made); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			n.wantVersion(t, id, fmt.Sprint(i))
+		}
+		l.await(t, before+50)
+	}
+	l.end()
+	if cut := l.cut.Load(); cut != 0 {
+		t.Errorf("%d calls were cut", cut)
+	}
+	if !strings.Contains(n.send("GET", "/metrics", "", nil).body, `tine_registry_requests_total{method="PUT",status="201"}`) {
+		t.Error("pushes are not counted")
 	}
 	n.stopClean(t)
 }

@@ -114,6 +114,22 @@ func TestPagesOfOtherOriginsCannotPush(t *testing.T) {
 	}
 }
 
+func TestServerOnTheOtherLoopback(t *testing.T) {
+	s, err := Listen(ServerOptions{Address: "[::1]:0"})
+	if err != nil {
+		t.Skipf("this machine has no IPv6: %v", err)
+	}
+	defer s.Stop(t.Context()) //nolint:errcheck // it never served
+	for _, name := range s.Names() {
+		if got, err := image.Normalize(name + "/a:b"); err != nil || got != name+"/a:b" {
+			t.Errorf("%s: %q %v", name, got, err)
+		}
+	}
+	if names := s.Names(); len(names) != 2 || names[0] != s.Address() {
+		t.Errorf("names %q of %s", names, s.Address())
+	}
+}
+
 func TestOpenServersAreRefused(t *testing.T) {
 	if _, err := Listen(ServerOptions{Address: "0.0.0.0:0"}); !errors.Is(err, ErrOpen) {
 		t.Errorf("without users: %v", err)
