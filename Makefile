@@ -37,7 +37,7 @@ test-short: ## all tests, without those that find no container engine
 
 check: fmt-check vet lint test ## what must pass before a commit: format, vet, lint, generated files, tests
 
-bench: engine ## measure against nginx, for five minutes; figures as a table and in bin/bench.json
+bench: engine ## measure everything, for ten minutes; figures as a table and in bin/bench.json
 	@$(GO) build -o bin/bench ./test/bench && exec bin/bench -install -json bin/bench.json $(BENCHFLAGS)
 
 bench-quick: engine ## a second for each row: does the benchmark work?

@@ -46,8 +46,13 @@ func (n *node) createApp(ctx context.Context) (string, error) {
 
 // createFn registers the test function, which stays warm until the node ends.
 func (n *node) createFn(ctx context.Context, appID, name string, memoryMiB int) (string, error) {
+	return n.createFnOf(ctx, appID, name, n.bench.image, memoryMiB, nil)
+}
+
+// createFnOf does so with a function of another image, and annotations.
+func (n *node) createFnOf(ctx context.Context, appID, name, image string, memoryMiB int, annotations object) (string, error) {
 	return n.create(ctx, "/v2/fns", object{
-		"name": name, "app_id": appID, "image": n.bench.image, "memory": memoryMiB, "idle_timeout": functionIdleSeconds,
+		"name": name, "app_id": appID, "image": image, "memory": memoryMiB, "idle_timeout": functionIdleSeconds, "annotations": annotations,
 	})
 }
 

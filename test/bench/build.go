@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/tinefn/tine/test/functions"
 	"github.com/tinefn/tine/test/image"
 )
 
@@ -28,8 +29,14 @@ func (b *bench) build(ctx context.Context) error {
 	if err := goBuild(ctx, nil, "-o", b.server, "github.com/tinefn/tine/cmd/fnserver"); err != nil {
 		return err
 	}
+	// As make build puts it.
+	init := filepath.Join(b.dir, "sandbox-init")
+	err := goBuild(ctx, []string{"CGO_ENABLED=0"}, "-trimpath", "-ldflags", "-s -w", "-o", init, "github.com/tinefn/tine/cmd/sandbox-init")
+	if err != nil {
+		return err
+	}
 	b.function = filepath.Join(b.dir, "func")
-	err := goBuild(ctx, []string{"CGO_ENABLED=0", "GOOS=linux"}, "-trimpath", "-ldflags", "-s -w", "-o", b.function, "github.com/tinefn/tine/test/testfn")
+	err = goBuild(ctx, []string{"CGO_ENABLED=0", "GOOS=linux"}, "-trimpath", "-ldflags", "-s -w", "-o", b.function, "github.com/tinefn/tine/test/testfn")
 	if err != nil {
 		return err
 	}
@@ -57,4 +64,37 @@ func (b *bench) makeDir() (string, error) {
 	b.made++
 	dir := filepath.Join(b.dir, strconv.Itoa(b.made))
 	return dir, os.Mkdir(dir, 0o700)
+}
+
+// installPackages installs packages of Debian.
+func installPackages(ctx context.Context, names ...string) error {
+	if os.Geteuid() != 0 {
+		return errors.New("-install needs root")
+	}
+	command := exec.CommandContext(ctx, "apt-get", append([]string{"install", "-y", "--no-install-recommends"}, names...)...)
+	command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("apt-get install %v: %w: %s", names, err, output)
+	}
+	return nil
+}
+
+// buildLanguages makes images of the examples in all languages.
+func (b *bench) buildLanguages(ctx context.Context, install bool) error {
+	b.examples = map[functions.Language]string{}
+	for _, language := range []functions.Language{functions.Go, functions.Node, functions.Python} {
+		ref, err := functions.Load(ctx, language, functions.ExampleDir(language))
+		if errors.Is(err, functions.ErrMissing) && install {
+			b.progress.show("installing node, npm and python3")
+			if err := installPackages(ctx, "nodejs", "npm", "python3"); err != nil {
+				return err
+			}
+			ref, err = functions.Load(ctx, language, functions.ExampleDir(language))
+		}
+		if err != nil {
+			return err
+		}
+		b.examples[language] = ref
+	}
+	return nil
 }

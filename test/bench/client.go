@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"strconv"
 	"time"
 )
@@ -23,7 +24,7 @@ var errMalformed = errors.New("malformed response")
 // time. It does less than net/http's, so that making load takes little of the
 // processors that it shares with what is measured. It is for one goroutine.
 type caller struct {
-	address string
+	address string // host:port, or the path of a unix socket
 	conn    net.Conn
 	in      *bufio.Reader
 	unwatch func() bool
@@ -34,7 +35,11 @@ func newCaller(address string) *caller {
 }
 
 func (c *caller) connect(ctx context.Context) error {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.address)
+	network := "tcp"
+	if filepath.IsAbs(c.address) {
+		network = "unix"
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, c.address)
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -81,7 +82,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	names := flags.String("rows", "", "rows to measure, separated by commas; default: all")
 	flags.StringVar(&opts.json, "json", "", "file to write the results to as JSON")
 	flags.BoolVar(&opts.quick, "quick", false, "about two seconds for each row: shows that all works, the figures mean little")
-	flags.BoolVar(&opts.install, "install", false, "install nginx with apt-get if it is missing (as root)")
+	flags.BoolVar(&opts.install, "install", false, "install nginx, and what functions in other languages need, with apt-get if it is missing (as root)")
 	overloadSeconds := flags.Int("overload-seconds", 20, "how long the node is overloaded in row overload")
 	if err := flags.Parse(args); err != nil {
 		return options{}, err
@@ -153,6 +154,12 @@ func measure(ctx context.Context, opts options, stdout io.Writer, progress *prog
 	progress.show("building")
 	if err := b.build(ctx); err != nil {
 		return err
+	}
+	if slices.ContainsFunc(opts.rows, func(r row) bool { return r.languages }) {
+		progress.show("building functions in other languages")
+		if err := b.buildLanguages(ctx, opts.install); err != nil {
+			return err
+		}
 	}
 	report := report{environment: describeEnvironment(ctx, opts.quick, time.Now())}
 	var failures []error

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -22,13 +21,8 @@ func findNginx(ctx context.Context, install bool) (string, error) {
 	if err == nil || !install {
 		return path, err
 	}
-	if os.Geteuid() != 0 {
-		return "", errors.New("-install needs root")
-	}
-	command := exec.CommandContext(ctx, "apt-get", "install", "-y", "--no-install-recommends", "nginx-light")
-	command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-	if output, err := command.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("apt-get install nginx-light: %w: %s", err, output)
+	if err := installPackages(ctx, "nginx-light"); err != nil {
+		return "", err
 	}
 	return lookUpNginx()
 }

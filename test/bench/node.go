@@ -139,3 +139,11 @@ func (n *node) abandon() error {
 	_, err := n.bench.removeContainers(n.tag)
 	return err
 }
+
+// nativeSettings are those of a node with the native driver. Nodes that run at the same
+// time have numbers, as each has its network.
+func nativeSettings(number int) map[string]string {
+	return map[string]string{
+		"FN_DRIVER": "native", "FN_SANDBOX_BRIDGE": fmt.Sprintf("tinebench%d", number), "FN_SANDBOX_SUBNET": fmt.Sprintf("10.85.%d.0/20", 16*number),
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -73,45 +74,59 @@ func (b *bench) compareCalls(ctx context.Context, l load, rounds, count int) (ti
 	return outcomes[0], outcomes[1], nil
 }
 
-// Freezing happens this long after a call, well before the next one.
+// Freezing happens this long after a call, well before the next one. Between two calls
+// of a node there are those of the others, which do not fall together with its freezing.
 const (
 	freezeAfter = 50 * time.Millisecond
 	freezePause = 150 * time.Millisecond
 )
 
+// freezeVariants are nodes of which each second one does not freeze.
+var freezeVariants = []struct {
+	name     string
+	after    string // value of FN_FREEZE_IDLE_MSECS
+	settings map[string]string
+}{
+	{"docker, without freezing", "-1", nil},
+	{"docker, frozen after 50 ms", fmt.Sprint(freezeAfter.Milliseconds()), nil},
+	{"native, without freezing", "-1", nativeSettings(0)},
+	{"native, frozen after 50 ms", fmt.Sprint(freezeAfter.Milliseconds()), nativeSettings(1)},
+}
+
 // freezeRow finds out what thawing adds to a call.
 func freezeRow(ctx context.Context, b *bench) (lines []line, err error) {
-	var nodes [2]*node
-	var fns [2]string
-	for i, setting := range []string{fmt.Sprint(freezeAfter.Milliseconds()), "-1"} {
-		nodes[i], err = b.startNode(ctx, map[string]string{"FN_FREEZE_IDLE_MSECS": setting})
+	callers := make([]*caller, len(freezeVariants))
+	requests := make([][]byte, len(freezeVariants))
+	for i, variant := range freezeVariants {
+		settings := map[string]string{"FN_FREEZE_IDLE_MSECS": variant.after}
+		maps.Copy(settings, variant.settings)
+		n, err := b.startNode(ctx, settings)
 		if err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, nodes[i].stop()) }()
-		if fns[i], err = nodes[i].oneFn(ctx); err != nil {
+		defer func() { err = errors.Join(err, n.stop()) }()
+		fnID, err := n.oneFn(ctx)
+		if err != nil {
 			return nil, err
 		}
-		if err := nodes[i].launch(ctx, fns[i], 1); err != nil {
+		if _, err := n.call(ctx, fnID, echoHeader, echoBody); err != nil {
 			return nil, err
 		}
-	}
-	if err := nodes[0].awaitFrozen(ctx, 1); err != nil {
-		return nil, err
-	}
-	var latencies [2][]time.Duration
-	var callers [2]*caller
-	var requests [2][]byte
-	for i, n := range nodes {
+		if variant.after != "-1" {
+			if err := n.awaitFrozen(ctx, 1); err != nil {
+				return nil, err
+			}
+		}
 		callers[i] = newCaller(n.address)
 		defer callers[i].close()
-		requests[i] = buildRequest("POST", "/invoke/"+fns[i], echoHeader, echoBody)
+		requests[i] = buildRequest("POST", "/invoke/"+fnID, echoHeader, echoBody)
 	}
+	latencies := make([][]time.Duration, len(freezeVariants))
 	count := choose(b, 60, 6)
 	for round := range count + 1 { // the first one makes the connections
 		b.progress.show("call %d of %d", round, count)
-		for i := range nodes {
-			if err := pause(ctx, freezePause); err != nil {
+		for i := range freezeVariants {
+			if err := pause(ctx, freezePause/time.Duration(len(freezeVariants))); err != nil {
 				return nil, err
 			}
 			began := time.Now()
@@ -128,11 +143,15 @@ func freezeRow(ctx context.Context, b *bench) (lines []line, err error) {
 			}
 		}
 	}
-	frozen, never := summarize(milliseconds(latencies[0])), summarize(milliseconds(latencies[1]))
-	return []line{
-		latencyLine("without freezing", latencies[1]),
-		latencyLine("frozen after 50 ms", latencies[0], atMost("median +", frozen.median-never.median, 1, "ms")),
-	}, nil
+	for i, variant := range freezeVariants {
+		l := latencyLine(variant.name, latencies[i])
+		if i%2 == 1 {
+			never := summarize(milliseconds(latencies[i-1])).median
+			l.Checks = []check{atMost("median +", l.Median-never, 1, "ms")}
+		}
+		lines = append(lines, l)
+	}
+	return lines, nil
 }
 
 // awaitFrozen waits until the node says that so many instances are frozen.

@@ -5,19 +5,31 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 )
 
-// coldVariants are nodes that start containers in different ways.
-var coldVariants = []struct {
+// coldVariant is a node that starts containers in a certain way.
+type coldVariant struct {
 	name     string
 	pool     string            // setting of the size of its pool; empty: none
 	settings map[string]string // others
-}{
+}
+
+// coldVariants are compared with the first.
+var coldVariants = []coldVariant{
 	{"docker, own network", "", nil},
 	{"docker, prefork pool", "FN_PREFORK_MIN", nil},
-	{"native", "FN_SANDBOX_MIN", map[string]string{"FN_DRIVER": "native", "FN_SANDBOX_BRIDGE": "tinebench", "FN_SANDBOX_SUBNET": "10.85.0.0/20"}},
+	{"native, sandbox ready", "FN_SANDBOX_MIN", nativeSettings(0)},
+}
+
+// missVariant is what a call waits for if the pool has nothing ready.
+var missVariant = coldVariant{"native, none ready", "", with(nativeSettings(1), "FN_SANDBOX_MAX", "0")}
+
+func with(settings map[string]string, name, value string) map[string]string {
+	settings[name] = value
+	return settings
 }
 
 // coldNode is a node of a variant.
@@ -28,14 +40,14 @@ type coldNode struct {
 
 // startColdNodes starts a node for each variant, with room for so many instances
 // and so much ready in the pool.
-func (b *bench) startColdNodes(ctx context.Context, room, pool int) (nodes []coldNode, stop func() error, err error) {
+func (b *bench) startColdNodes(ctx context.Context, variants []coldVariant, room, pool int) (nodes []coldNode, stop func() error, err error) {
 	stop = func() (err error) {
 		for _, n := range nodes {
 			err = errors.Join(err, n.stop())
 		}
 		return err
 	}
-	for _, variant := range coldVariants {
+	for _, variant := range variants {
 		settings := map[string]string{
 			// None must be evicted for another.
 			"FN_MAX_TOTAL_MEMORY_BYTES": fmt.Sprint(room * functionMemoryMiB * mebibyte),
@@ -44,7 +56,10 @@ func (b *bench) startColdNodes(ctx context.Context, room, pool int) (nodes []col
 		ready := 0
 		if variant.pool != "" {
 			ready = pool
-			settings[variant.pool], settings["FN_PREFORK_MAX"] = fmt.Sprint(pool), fmt.Sprint(room+pool)
+			settings[variant.pool] = fmt.Sprint(pool)
+			if variant.pool == "FN_PREFORK_MIN" {
+				settings["FN_PREFORK_MAX"] = fmt.Sprint(room + pool)
+			}
 		}
 		n, err := b.startNode(ctx, settings)
 		if err != nil {
@@ -79,10 +94,12 @@ func (n coldNode) awaitPool(ctx context.Context) error {
 	return nil
 }
 
-// coldRow measures the first call of functions that were never called.
+// coldRow measures the first call of functions that were never called, and of the same
+// program as a plain process of this machine.
 func coldRow(ctx context.Context, b *bench) (lines []line, err error) {
 	count := choose(b, 30, 3)
-	nodes, stop, err := b.startColdNodes(ctx, count+2, 3)
+	variants := append(slices.Clone(coldVariants), missVariant)
+	nodes, stop, err := b.startColdNodes(ctx, variants, count+2, 3)
 	if err != nil {
 		return nil, err
 	}
@@ -93,44 +110,66 @@ func coldRow(ctx context.Context, b *bench) (lines []line, err error) {
 			return nil, err
 		}
 	}
-	latencies := make([][]time.Duration, len(nodes))
+	floor, err := b.openPlain()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, floor.close()) }()
+	latencies := make([][]time.Duration, len(nodes)+1)
+	// What is made in the background must not hit another node either.
+	settle := func() error {
+		for _, n := range nodes {
+			if err := n.awaitPool(ctx); err != nil {
+				return err
+			}
+		}
+		return b.awaitQuiet(ctx)
+	}
 	for round := range count + 1 { // the first one warms the server and the engine
 		b.progress.show("call %d of %d", round, count)
-		for i, n := range nodes {
-			fnID, err := n.createFn(ctx, apps[i], fmt.Sprintf("fn%d", round), functionMemoryMiB)
-			if err != nil {
-				return nil, err
-			}
-			// What is made in the background must not hit the other node either.
-			for _, n := range nodes {
-				if err := n.awaitPool(ctx); err != nil {
+		for i := range latencies {
+			var took time.Duration
+			if i < len(nodes) {
+				fnID, err := nodes[i].createFn(ctx, apps[i], fmt.Sprintf("fn%d", round), functionMemoryMiB)
+				if err != nil {
 					return nil, err
 				}
-			}
-			if err := awaitQuiet(ctx); err != nil {
-				return nil, err
-			}
-			took, err := n.call(ctx, fnID, echoHeader, echoBody)
-			if err != nil {
-				return nil, err
+				if err := settle(); err != nil {
+					return nil, err
+				}
+				if took, err = nodes[i].call(ctx, fnID, echoHeader, echoBody); err != nil {
+					return nil, err
+				}
+			} else {
+				if err := settle(); err != nil {
+					return nil, err
+				}
+				if took, err = floor.start(ctx); err != nil {
+					return nil, err
+				}
 			}
 			if round > 0 {
 				latencies[i] = append(latencies[i], took)
 			}
 		}
 	}
-	return coldLines(latencies, 0.5, 0.05), nil
+	lines = coldLines(latencies, 0.5)
+	hit, process := summarize(milliseconds(latencies[2])), summarize(milliseconds(latencies[4]))
+	lines[2].Checks = append(lines[2].Checks, atMost("median by plain process", hit.median/process.median, 3, "x"))
+	base, miss := summarize(milliseconds(latencies[0])), summarize(milliseconds(latencies[3]))
+	return append(lines,
+		latencyLine(missVariant.name, latencies[3], atMost("median", miss.median/base.median, 1.0/12, "x"), note("p95", miss.p95/base.p95, "x")),
+		latencyLine("plain process, no server", latencies[4])), nil
 }
 
-// coldLines compares the other variants with the first.
-func coldLines(latencies [][]time.Duration, prefork, native float64) []line {
-	base := summarize(milliseconds(latencies[0]))
-	lines := []line{latencyLine(coldVariants[0].name, latencies[0])}
-	for i, bound := range []float64{prefork, native} {
-		got := summarize(milliseconds(latencies[i+1]))
-		lines = append(lines, latencyLine(coldVariants[i+1].name, latencies[i+1], atMost("median", got.median/base.median, bound, "x"), note("p95", got.p95/base.p95, "x")))
+// coldLines compares the other variants of coldVariants with the first.
+func coldLines(latencies [][]time.Duration, prefork float64) []line {
+	base, pooled, native := summarize(milliseconds(latencies[0])), summarize(milliseconds(latencies[1])), summarize(milliseconds(latencies[2]))
+	return []line{
+		latencyLine(coldVariants[0].name, latencies[0]),
+		latencyLine(coldVariants[1].name, latencies[1], atMost("median", pooled.median/base.median, prefork, "x"), note("p95", pooled.p95/base.p95, "x")),
+		latencyLine(coldVariants[2].name, latencies[2], atMost("median", native.median/base.median, 1.0/20, "x"), atMost("p95", native.p95/base.p95, 1.0/10, "x")),
 	}
-	return lines
 }
 
 // burstRow measures how long it takes until many functions that were never
@@ -138,7 +177,7 @@ func coldLines(latencies [][]time.Duration, prefork, native float64) []line {
 func burstRow(ctx context.Context, b *bench) (lines []line, err error) {
 	const burst = 30
 	size, rounds := choose(b, burst, 3), choose(b, 5, 1)
-	nodes, stop, err := b.startColdNodes(ctx, size, size)
+	nodes, stop, err := b.startColdNodes(ctx, coldVariants, size, size)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +198,7 @@ func burstRow(ctx context.Context, b *bench) (lines []line, err error) {
 			latencies[i] = append(latencies[i], took)
 		}
 	}
-	return coldLines(latencies, 0.6, 0.05), nil
+	return coldLines(latencies, 0.6), nil
 }
 
 // burst calls so many new functions at once, waits for all answers, and removes
@@ -178,7 +217,7 @@ func (n coldNode) burst(ctx context.Context, size int) (took time.Duration, err 
 	if err := n.awaitPool(ctx); err != nil {
 		return 0, err
 	}
-	if err := awaitQuiet(ctx); err != nil {
+	if err := n.bench.awaitQuiet(ctx); err != nil {
 		return 0, err
 	}
 	errs := make([]error, size)
@@ -195,12 +234,20 @@ func (n coldNode) burst(ctx context.Context, size int) (took time.Duration, err 
 	if err := n.delete(ctx, "/v2/apps/"+appID); err != nil {
 		return 0, err
 	}
-	err = poll(ctx, 50*time.Millisecond, startLimit, func() (bool, error) {
+	if err := n.awaitEmpty(ctx); err != nil {
+		return 0, err
+	}
+	return took, n.awaitPool(ctx)
+}
+
+// awaitEmpty waits until the node has no instances.
+func (n coldNode) awaitEmpty(ctx context.Context) error {
+	err := poll(ctx, 50*time.Millisecond, startLimit, func() (bool, error) {
 		left, err := n.metric(ctx, "fn_util_mem_used")
 		return left == 0, err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("wait until the instances are gone: %w", err)
+		return fmt.Errorf("wait until the instances are gone: %w", err)
 	}
-	return took, n.awaitPool(ctx)
+	return nil
 }

@@ -42,7 +42,7 @@ func engineRow(ctx context.Context, b *bench) (lines []line, err error) {
 			if err := awaitNamespaces(ctx, d, enginePool); err != nil {
 				return nil, err
 			}
-			if err := awaitQuiet(ctx); err != nil {
+			if err := b.awaitQuiet(ctx); err != nil {
 				return nil, err
 			}
 			if err := b.timeContainer(ctx, d, &laps[i]); err != nil {
@@ -122,7 +122,7 @@ func poolRow(ctx context.Context, b *bench) (lines []line, err error) {
 
 // measurePool fills a pool and returns what each of its namespaces took.
 func (b *bench) measurePool(ctx context.Context, size int) (mebibytes, milliseconds float64, err error) {
-	if err := awaitQuiet(ctx); err != nil {
+	if err := b.awaitQuiet(ctx); err != nil {
 		return 0, 0, err
 	}
 	before, err := heldMemory()
@@ -141,7 +141,7 @@ func (b *bench) measurePool(ctx context.Context, size int) (mebibytes, milliseco
 		return 0, 0, err
 	}
 	took := time.Since(began)
-	if err := awaitQuiet(ctx); err != nil {
+	if err := b.awaitQuiet(ctx); err != nil {
 		return 0, 0, err
 	}
 	after, err := heldMemory()
