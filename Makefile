@@ -9,7 +9,7 @@ RACE := $(if $(shell command -v gcc || command -v cc),-race)
 # A short burst for each fuzz target.
 FUZZTIME ?= 10s
 
-# How many containers make leak starts.
+# How many containers of each driver make leak starts; those of the native driver take minutes, Docker's more than an hour.
 CYCLES ?= 10000
 
 .DEFAULT_GOAL := help
@@ -43,7 +43,7 @@ bench: engine ## measure everything, for ten minutes; figures as a table and in 
 bench-quick: engine ## a second for each row: does the benchmark work?
 	@$(GO) build -o bin/bench ./test/bench && exec bin/bench -install -quick $(BENCHFLAGS)
 
-leak: engine ## CYCLES containers, 10000 by default, come and go and leave nothing
+leak: engine ## CYCLES containers of each driver, 10000 by default, come and go and leave nothing
 	TINE_TEST_ENGINE=require TINE_TEST_CYCLES=$(CYCLES) $(GO) test $(RACE) -timeout 6h -count 1 -v -run NothingLeaks ./test/e2e
 
 fmt: ## format the code

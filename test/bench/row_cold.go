@@ -97,7 +97,7 @@ func (n coldNode) awaitPool(ctx context.Context) error {
 // coldRow measures the first call of functions that were never called, and of the same
 // program as a plain process of this machine.
 func coldRow(ctx context.Context, b *bench) (lines []line, err error) {
-	count := choose(b, 30, 3)
+	count := choose(b, 30, 2)
 	variants := append(slices.Clone(coldVariants), missVariant)
 	nodes, stop, err := b.startColdNodes(ctx, variants, count+2, 3)
 	if err != nil {

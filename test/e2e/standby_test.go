@@ -18,24 +18,17 @@ import (
 // kernel says are frozen.
 func frozenGroups(t *testing.T, n *node) (count int) {
 	t.Helper()
-	instance, err := os.ReadFile(filepath.Join(n.dir, "data", "native", "instance"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	group := "tine/" + strings.TrimSpace(string(instance))
-	for pattern, line := range map[string]string{
-		"/sys/fs/cgroup/freezer/" + group + "/*/freezer.state": "FROZEN",
-		"/sys/fs/cgroup/unified/" + group + "/*/cgroup.events": "frozen 1",
-		"/sys/fs/cgroup/" + group + "/*/cgroup.events":         "frozen 1",
-	} {
-		files, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, file := range files {
-			text, err := os.ReadFile(file)
-			if err == nil && slices.Contains(strings.Split(string(text), "\n"), line) {
-				count++
+	for _, dir := range n.groups(t) {
+		for name, line := range map[string]string{"freezer.state": "FROZEN", "cgroup.events": "frozen 1"} {
+			files, err := filepath.Glob(dir + "/*/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range files {
+				text, err := os.ReadFile(file)
+				if err == nil && slices.Contains(strings.Split(string(text), "\n"), line) {
+					count++
+				}
 			}
 		}
 	}
