@@ -59,7 +59,8 @@ func (b *bench) launchNode(settings map[string]string) (*node, error) {
 		"FN_HOST": "127.0.0.1", "FN_PORT": port, "FN_DB_URL": "sqlite3://" + filepath.Join(dir, "fn.db"),
 		// What auto means depends on the machine. Rows about the other driver, and about the pool, set them.
 		"FN_DRIVER": "docker", "FN_PREFORK_MAX": "0",
-		"FN_IOFS_PATH": sockets, "FN_CONTAINER_LABEL_TAG": n.tag,
+		"FN_POOL_APP_SHARE": "100", // all functions of a node are of one app
+		"FN_IOFS_PATH":      sockets, "FN_CONTAINER_LABEL_TAG": n.tag,
 		"FN_MAX_TOTAL_MEMORY_BYTES": fmt.Sprint(instances * functionMemoryMiB * mebibyte),
 		"FN_POOL_CPU_PRESSURE":      "100", // the row before must not keep the pool empty
 	}

@@ -169,8 +169,7 @@ func TestNothingLeaksWhenSandboxesComeAndGo(t *testing.T) {
 		return fmt.Sprintf("the server at rest: before %+v, after %+v", atRest, after)
 	})
 	t.Logf("%d cycles in %v; the server at rest: before %+v, after %+v", cycles, time.Since(began).Round(time.Second), atRest, after)
-	t.Logf("calls that found a sandbox ready: %s, and none: %s",
-		n.metric(`tine_prefork_leases_total{result="hit"}`), n.metric(`tine_prefork_leases_total{result="miss"}`))
+	t.Logf("calls that found a sandbox ready: %s, of %d", n.metric(`tine_prefork_leases_total{result="hit"}`), cycles+min(100, cycles))
 	if after.heap > atRest.heap+heapGrowth || !raceDetector && after.memory > atRest.memory+memoryGrowth {
 		t.Errorf("the server's memory: before %+v, after %+v", atRest, after)
 	}
