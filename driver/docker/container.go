@@ -56,7 +56,7 @@ func (d *Driver) Create(ctx context.Context, spec *driver.Spec) (driver.Containe
 		return nil, errClosed
 	}
 	c := &engineContainer{
-		driver: d, name: spec.ID, spec: spec, awaited: d.starts.await(),
+		driver: d, name: spec.ID, spec: spec, awaited: d.starts.lull.Await(),
 		started: make(chan struct{}), removed: make(chan struct{}),
 	}
 	result := make(chan error)

@@ -69,7 +69,7 @@ func (d *Driver) startPrefork() {
 	}
 	maker.image = placeholderImage{driver: d, request: opts.Image}
 	d.prefork = prefork.New(prefork.Options{
-		Maker: maker, Quiet: d.starts.awaitQuiet, Networks: own, Min: opts.Min, Max: opts.Max, UseOnce: opts.UseOnce,
+		Maker: maker, Quiet: d.starts.lull.Wait, Networks: own, Min: opts.Min, Max: opts.Max, UseOnce: opts.UseOnce,
 		Quarantine: opts.Quarantine, KeepUsed: opts.KeepUsed, ProbeEvery: opts.ProbeEvery,
 		AppShare: opts.AppShare, Short: opts.Short, Logger: d.log, Observer: opts.Observer,
 	})

@@ -40,39 +40,6 @@ func TestStartsAreBounded(t *testing.T) {
 	})
 }
 
-func TestOtherWorkWaitsForContainersThatSomebodyWaitsFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newStarts(2)
-		last := func(want time.Duration) {
-			t.Helper()
-			began := time.Now()
-			s.awaitQuiet(t.Context())
-			if took := time.Since(began); took != want {
-				t.Errorf("after %v, not %v", took, want)
-			}
-		}
-		last(0) // nobody waits for anything
-
-		first, second := s.await(), s.await()
-		time.AfterFunc(time.Second, first)
-		time.AfterFunc(3*time.Second, second)
-		last(3*time.Second + quietFor)
-
-		// One that begins in the quiet moment counts too.
-		done := s.await()
-		time.AfterFunc(time.Second, done)
-		time.AfterFunc(time.Second+quietFor/2, func() { time.AfterFunc(time.Second, s.await()) })
-		last(2*time.Second + quietFor/2 + quietFor)
-
-		// But not for ever.
-		done = s.await()
-		last(patience)
-		done()
-		done() // counts once
-		last(quietFor)
-	})
-}
-
 func TestWhoLeavesTheLineOfStartsTakesNoTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStarts(1)
@@ -85,11 +52,6 @@ func TestWhoLeavesTheLineOfStartsTakesNoTurn(t *testing.T) {
 		if _, err := s.enter(ctx); err == nil {
 			t.Error("two at once")
 		}
-		began, done := time.Now(), s.await()
-		if s.awaitQuiet(ctx); time.Since(began) > 0 {
-			t.Error("waited although the context has ended")
-		}
-		done()
 		leave()
 		if leave, err = s.enter(t.Context()); err != nil {
 			t.Fatal(err)

@@ -28,6 +28,7 @@ type container struct {
 	unit   *unit
 	lease  *prefork.Lease // nil: the unit is the container's own
 
+	awaited func()        // ends that somebody waits for it to be started
 	started chan struct{} // closed when the function's program runs
 	removed chan struct{} // closed when nothing is left
 	copied  chan struct{} // closed when all of the output was read
@@ -51,7 +52,12 @@ func (d *Driver) Create(ctx context.Context, spec *driver.Spec) (_ driver.Contai
 	if closed {
 		return nil, errClosed
 	}
-	c := &container{driver: d, spec: spec, started: make(chan struct{}), copied: make(chan struct{}), removed: make(chan struct{})}
+	c := &container{driver: d, spec: spec, awaited: d.lull.Await(), started: make(chan struct{}), copied: make(chan struct{}), removed: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			c.awaited()
+		}
+	}()
 	name := spec.Image
 	if spec.ImageID != "" {
 		name = spec.ImageID
@@ -113,6 +119,7 @@ func (c *container) ID() string { return c.spec.ID }
 
 // Start runs the function's program.
 func (c *container) Start(ctx context.Context) error {
+	defer c.awaited()
 	err := c.live()
 	if err == nil {
 		err = c.start(ctx)
@@ -264,6 +271,7 @@ func (c *container) Stop(ctx context.Context) error {
 func (c *container) Remove(ctx context.Context) error {
 	c.ended.Store(true)
 	c.removing.Store(true)
+	c.awaited()
 	if err := c.unit.Remove(ctx); err != nil {
 		return fmt.Errorf("remove container %s: %w", c.spec.ID, err)
 	}

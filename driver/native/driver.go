@@ -142,6 +142,7 @@ type Driver struct {
 	base     *base
 	ids      *sandbox.Range // nil: sandboxes have the host's users
 	pool     *prefork.Pool  // nil: none
+	lull     *prefork.Lull  // which the work of the pool waits for
 	cleaner  *cleaner
 
 	background context.Context // ends when Close begins
@@ -167,7 +168,7 @@ func New(opts Options) (_ *Driver, err error) {
 	}
 	d := &Driver{
 		opts: opts, log: opts.Logger, instance: randomInstance(),
-		containers: map[*container]struct{}{},
+		containers: map[*container]struct{}{}, lull: prefork.NewLull(lullRest, lullPatience),
 	}
 	d.background, d.cancel = context.WithCancel(context.Background())
 	defer func() {

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/tinefn/tine/driver/native/cgroup"
 	"github.com/tinefn/tine/driver/native/network"
@@ -39,11 +41,20 @@ func (d *Driver) startPool() {
 		return
 	}
 	d.pool = prefork.New(prefork.Options{
-		Maker: maker{d}, Networks: []string{poolNetwork}, Min: d.opts.Pool.Min, Max: d.opts.Pool.Max, UseOnce: true,
+		Maker: maker{d}, Quiet: d.lull.Wait, Networks: []string{poolNetwork}, Min: d.opts.Pool.Min, Max: d.opts.Pool.Max, UseOnce: true,
 		MaxReady: d.opts.Pool.MaxReady, AppShare: d.opts.Pool.AppShare, Short: d.opts.Pool.Short,
 		Logger: d.log, Observer: d.opts.Pool.Observer,
 	})
 }
+
+// The pool is filled, and what was used is removed, when no function has been started
+// for lullRest, which takes those that were started to their first answer. It waits
+// for lullPatience at most. To make a sandbox beside a start makes that one take half
+// as long again, as there are few processors.
+const (
+	lullRest     = 25 * time.Millisecond
+	lullPatience = 500 * time.Millisecond
+)
 
 // maker makes sandboxes for the pool.
 type maker struct{ driver *Driver }
@@ -76,7 +87,7 @@ func (d *Driver) make(ctx context.Context, name string, class network.Class) (_ 
 		return nil, err
 	}
 	born, _ := u.group.Fd()
-	if u.box, err = d.spawner.Spawn(sandbox.Options{Cgroup: born, IDs: u.ids}); err != nil {
+	if u.box, err = d.spawner.Spawn(sandbox.Options{Cgroup: born, IDs: u.ids, Enter: u.enter}); err != nil {
 		return nil, err
 	}
 	if err = u.group.Attach(u.box.PID); err != nil {
@@ -91,6 +102,16 @@ func (d *Driver) make(ctx context.Context, name string, class network.Class) (_ 
 		}
 	}
 	return u, u.box.Ready(ctx)
+}
+
+// enter lets the sandbox be born in its group as far as there is none of version 2.
+func (u *unit) enter() (leave func() error) {
+	leave, err := u.group.Enter()
+	if err != nil {
+		u.driver.log.Debug("a sandbox is put into its control group after it was started, which is slow", slog.String("sandbox", u.name), slog.Any("error", err))
+		return func() error { return nil }
+	}
+	return leave
 }
 
 // ID is the sandbox's name.

@@ -105,8 +105,8 @@ func (g *Group) Fd() (*os.File, bool) {
 }
 
 // Attach puts a process into the group, in all hierarchies where it is not yet:
-// one that was born into the group by Fd has only those of version 1 left. With
-// version 1 it takes milliseconds. Children that the process makes from then on
+// one that was born into the group by Fd and Enter has none left. To move one takes
+// ten milliseconds and more. Children that the process makes from then on
 // are in the group too. If it fails, the process may be in some hierarchies;
 // Kill ends it, unless the error says that it is gone.
 func (g *Group) Attach(pid int) error {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -223,6 +224,62 @@ func TestBirthInsideOfTheGroup(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestThreadThatEntersPassesTheGroupOn(t *testing.T) {
+	inAllModes(t, func(t *testing.T, m *Manager) {
+		g := create(t, m, "entered")
+		var (
+			c   child
+			own map[string]string
+			err error
+		)
+		onThread(func() {
+			var leave func() error
+			if leave, err = g.Enter(); err != nil {
+				return
+			}
+			c = start(t, "sleep", nil)
+			if err = leave(); err == nil {
+				own, err = cgroups.ParseCgroupFile("/proc/thread-self/cgroup")
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		is, err := memberships(c.pid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, controller := range limitControllers {
+			if m.Mode() != V2 && (is[controller] != "/"+g.path() || own[controller] != "/"+m.group()) {
+				t.Errorf("%s: the process is in %s, and the thread in %s", controller, is[controller], own[controller])
+			}
+		}
+		if m.Mode() == V1 && is["freezer"] == "/"+g.path() {
+			t.Error("the thread entered a group by whose end it would be ended")
+		}
+		if err := g.Attach(c.pid()); err != nil { // what is missing
+			t.Fatal(err)
+		}
+		if err := errors.Join(g.Kill(), g.Remove(t.Context())); err != nil {
+			t.Error(err)
+		}
+		if onThread(func() { _, err = g.Enter() }); m.Mode() != V2 && err == nil {
+			t.Error("a group that was removed is entered")
+		}
+	})
+}
+
+// onThread does something on a thread that ends after it.
+func onThread(do func()) {
+	done := make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // and never unlocked
+		defer close(done)
+		do()
+	}()
+	<-done
 }
 
 func TestRemoveWaitsForProcesses(t *testing.T) {

@@ -46,6 +46,10 @@ type Status struct {
 type Options struct {
 	Cgroup *os.File // directory of the group of version 2 that it begins in; nil: the server's
 	IDs    IDs      // of the host, for the users in it; none: those of the host itself
+
+	// Enter, if set, is called on the thread that starts the process, before, and what
+	// it returns after that: the process begins with what a thread passes on.
+	Enter func() (leave func() error)
 }
 
 // Spawn starts a sandbox. It is not ready yet: see Ready. The caller calls Kill and
@@ -107,7 +111,11 @@ func (b *Sandbox) begin(s *Spawner, opts Options, socket, stdout, stderr *os.Fil
 	if opts.IDs.some() {
 		opts.IDs.apply(attr)
 	}
-	err = s.run(func() error {
+	err = s.run(func() (err error) {
+		if opts.Enter != nil {
+			leave := opts.Enter()
+			defer func() { err = errors.Join(err, leave()) }()
+		}
 		process, err := os.StartProcess(programPath, s.args, &os.ProcAttr{
 			Env: initEnv, Files: []*os.File{null, stdout, stderr, socket, s.program}, Sys: attr, Dir: "/",
 		})
@@ -120,6 +128,9 @@ func (b *Sandbox) begin(s *Spawner, opts Options, socket, stdout, stderr *os.Fil
 		b.PID = process.Pid
 		return process.Release()
 	})
+	if err != nil && b.PID > 0 {
+		err = errors.Join(err, unix.Close(pidfd), b.abandon())
+	}
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("start a sandbox: %w: the native driver needs root, or set FN_DRIVER=docker", err)
