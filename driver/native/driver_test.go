@@ -5,12 +5,15 @@ package native_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -199,4 +202,80 @@ func TestUsersThatCannotBe(t *testing.T) {
 	if _, err := native.New(opts); err == nil || !strings.Contains(err.Error(), "FN_SANDBOX_USERS") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestImagesUser runs an image's program as its user where functions need not be
+// unprivileged, and as theirs otherwise.
+func TestImagesUser(t *testing.T) {
+	program, err := image.CompileTestFn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := imageOf(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := made.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.Config.User = "fn:20"
+	if made, err = mutate.ConfigFile(made, config); err != nil {
+		t.Fatal(err)
+	}
+	const named = "tine-test/user:1"
+	archive, err := pack(made, named)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := openEmpty(t, nil)
+	defer d.Close(context.WithoutCancel(t.Context()))
+	if err := d.ImportImages(t.Context(), bytes.NewReader(archive)); err != nil {
+		t.Fatal(err)
+	}
+	for unprivileged, gid := range map[bool]int{true: 1000, false: 20} {
+		var out lockedBuffer
+		c, err := d.Create(t.Context(), &driver.Spec{
+			ID: fmt.Sprintf("user-%d", gid), Image: named, Command: []string{"inspect"}, Stdout: &out,
+			Security: driver.Security{Unprivileged: unprivileged, ReadOnlyRoot: true},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := c.Remove(t.Context()); err != nil {
+			t.Error(err)
+		}
+		var seen struct {
+			UID, GID    int
+			Environment map[string]string
+		}
+		if err := json.Unmarshal(out.Bytes(), &seen); err != nil || seen.UID != 1000 || seen.GID != gid || seen.Environment["HOME"] != "/function" {
+			t.Errorf("unprivileged %v: %v\n%s", unprivileged, err, out.Bytes())
+		}
+	}
+}
+
+// lockedBuffer is a buffer for output.
+type lockedBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *lockedBuffer) Bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.Buffer.Bytes())
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 
 	"github.com/tinefn/tine/driver"
@@ -20,10 +21,6 @@ import (
 	"github.com/tinefn/tine/driver/native/job"
 	"github.com/tinefn/tine/driver/native/sandbox"
 )
-
-// unprivileged is the user and group of unprivileged containers, see
-// driver.UnprivilegedUser.
-const unprivileged = 1000
 
 // openCapabilities are those of a container that is not fenced in. Source: Docker's
 // defaults, by their numbers in capabilities(7), without CAP_NET_RAW, with which one
@@ -49,7 +46,11 @@ func (c *container) start(ctx context.Context) error {
 	if err := u.box.Limit(rlimits(spec.Limits)); err != nil {
 		return err
 	}
-	return u.box.Run(ctx, jobOf(spec, c.image.Config), files)
+	who, err := userOf(files.Root, spec.Security.Unprivileged, c.image.Config.Config.User)
+	if err != nil {
+		return err
+	}
+	return u.box.Run(ctx, jobOf(spec, c.image.Config, who), files)
 }
 
 // rlimits are the limits of each process. Those that are 0 are as the server's.
@@ -133,22 +134,23 @@ func (c *container) writable(layers []string) (root *os.File, err error) {
 }
 
 // jobOf puts a spec and what the image says together.
-func jobOf(spec *driver.Spec, image *v1.ConfigFile) *job.Job {
+func jobOf(spec *driver.Spec, image *v1.ConfigFile, who *user.ExecUser) *job.Job {
 	says := image.Config
 	command := says.Cmd
 	if len(spec.Command) > 0 {
 		command = spec.Command
 	}
 	todo := &job.Job{
-		Args: append(slices.Clone(says.Entrypoint), command...), Env: environment(says.Env, spec.Env),
+		Args: append(slices.Clone(says.Entrypoint), command...), Env: environment(who.Home, says.Env, spec.Env),
 		Dir: says.WorkingDir, Host: cmp.Or(spec.Hostname, "sandbox"),
-		Init:     spec.Security.Init,
+		UID: uint32(who.Uid), GID: uint32(who.Gid), Init: spec.Security.Init,
 		NoTmp:    !spec.Security.ReadOnlyRoot && spec.Limits.TmpMiB == 0,
 		TmpBytes: uint64(spec.Limits.TmpMiB) << 20, TmpInodes: uint64(spec.Limits.TmpInodes),
 	}
-	if spec.Security.Unprivileged {
-		todo.UID, todo.GID = unprivileged, unprivileged
-	} else {
+	for _, group := range who.Sgids {
+		todo.Groups = append(todo.Groups, uint32(group))
+	}
+	if !spec.Security.Unprivileged {
 		todo.NewPrivs = true
 		for _, number := range openCapabilities {
 			todo.Capabilities |= 1 << number
@@ -159,8 +161,8 @@ func jobOf(spec *driver.Spec, image *v1.ConfigFile) *job.Job {
 
 // environment is that of the image with the spec's over it, and what programs
 // expect besides. Source of that: what Docker gives containers.
-func environment(image, spec []string) []string {
-	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/"}
+func environment(home string, image, spec []string) []string {
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + home}
 	for _, variable := range slices.Concat(image, spec) {
 		name, _, _ := strings.Cut(variable, "=")
 		at := slices.IndexFunc(env, func(known string) bool { return strings.HasPrefix(known, name+"=") })

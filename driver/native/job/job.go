@@ -14,7 +14,7 @@ import (
 )
 
 // Version begins every job. An init refuses others.
-const Version = 2
+const Version = 3
 
 // MaxBytes bounds a job: what a socket takes in one message by default, which is
 // 208 KiB less what the kernel needs (net.core.wmem_default).
@@ -28,9 +28,10 @@ type Job struct {
 	Host string   // host name
 
 	UID, GID     uint32
-	Capabilities uint64 // that are kept, by their numbers; 0: none
-	Init         bool   // process 1 stays, and reaps what the program leaves
-	NewPrivs     bool   // programs may get more rights, by set-uid for example
+	Groups       []uint32 // further ones
+	Capabilities uint64   // that are kept, by their numbers; 0: none
+	Init         bool     // process 1 stays, and reaps what the program leaves
+	NewPrivs     bool     // programs may get more rights, by set-uid for example
 
 	TmpBytes  uint64 // size of the file system at /tmp, 0: the kernel's default
 	TmpInodes uint64
@@ -61,6 +62,10 @@ func (j *Job) Marshal() ([]byte, error) {
 	w.text(j.Host)
 	w.number32(j.UID)
 	w.number32(j.GID)
+	w.number32(uint32(len(j.Groups)))
+	for _, group := range j.Groups {
+		w.number32(group)
+	}
 	w.number64(j.Capabilities)
 	w.number64(j.TmpBytes)
 	w.number64(j.TmpInodes)
@@ -86,6 +91,9 @@ func Unmarshal(in []byte) (*Job, error) {
 	j.Host = r.text()
 	j.UID = r.number32()
 	j.GID = r.number32()
+	for range r.length(groupBytes) {
+		j.Groups = append(j.Groups, r.number32())
+	}
 	j.Capabilities = r.number64()
 	j.TmpBytes = r.number64()
 	j.TmpInodes = r.number64()
@@ -102,6 +110,9 @@ func Unmarshal(in []byte) (*Job, error) {
 	}
 	return &j, nil
 }
+
+// groupBytes is the length of a group in the message.
+const groupBytes = 4
 
 var (
 	errTruncated = errors.New("the job is cut off")

@@ -38,8 +38,12 @@ func fence(todo *job.Job, filter int) error {
 		}
 	}
 	// These are for all threads.
-	if err := syscall.Setgroups(nil); err != nil {
-		return step("leave groups", err)
+	groups := make([]int, len(todo.Groups))
+	for i, group := range todo.Groups {
+		groups[i] = int(group)
+	}
+	if err := syscall.Setgroups(groups); err != nil {
+		return step("set further groups", err)
 	}
 	if err := syscall.Setresgid(int(todo.GID), int(todo.GID), int(todo.GID)); err != nil {
 		return step("set the group", err)
@@ -49,7 +53,11 @@ func fence(todo *job.Job, filter int) error {
 	}
 	if todo.HasFilter && todo.NewPrivs {
 		// Without the ban on new privileges only who may administer installs one,
-		// and the filter knows what follows.
+		// and the filter knows what follows. A change to another user than root has
+		// left that right, but not in effect.
+		if err := setCapabilities(todo.Capabilities | 1<<unix.CAP_SYS_ADMIN); err != nil {
+			return step("set capabilities", err)
+		}
 		if err := install(filter); err != nil {
 			return step("install the system call filter", err)
 		}
