@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/tinefn/tine/test/image"
 )
 
 // source is a function's own part of its image.
@@ -24,7 +26,7 @@ type source struct {
 
 // goSource compiles a module of its own to a static program.
 func goSource(ctx context.Context, dir string) (source, error) {
-	program, err := compile(ctx, dir)
+	program, err := image.Compile(ctx, dir, ".")
 	if err != nil {
 		return source{}, err
 	}
@@ -38,19 +40,6 @@ func goSource(ctx context.Context, dir string) (source, error) {
 			}, nil
 		},
 	}, nil
-}
-
-func compile(ctx context.Context, dir string) (program []byte, err error) {
-	work, err := os.MkdirTemp("", "tine-function-")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	path := filepath.Join(work, "func")
-	if err := run(ctx, dir, []string{"CGO_ENABLED=0", "GOOS=linux", "GOFLAGS=-buildvcs=false"}, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "."); err != nil {
-		return nil, err
-	}
-	return os.ReadFile(path)
 }
 
 // nodeSource is the function with the packages that its package-lock.json pins.

@@ -72,22 +72,13 @@ func Build(ctx context.Context, tag string, files map[string][]byte) error {
 	return nil
 }
 
-// FromGo builds a Go program into an image that contains nothing else. It
-// runs the go command in dir, which may be empty for the current directory.
-func FromGo(ctx context.Context, dir, pkg, tag string) error {
-	program, err := compile(ctx, dir, pkg)
-	if err != nil {
-		return err
-	}
-	return Build(ctx, tag, goFiles(program))
-}
-
 func goFiles(program []byte) map[string][]byte {
 	return map[string][]byte{"Dockerfile": []byte(dockerfile), "passwd": []byte(passwd), "func": program}
 }
 
-// compile returns the static program of a Go package.
-func compile(ctx context.Context, dir, pkg string) (program []byte, err error) {
+// Compile returns the static program of a Go package, which may be a path. It runs the
+// go command in dir, which may be empty for the current directory.
+func Compile(ctx context.Context, dir, pkg string) (program []byte, err error) {
 	work, err := os.MkdirTemp("", "tine-image-")
 	if err != nil {
 		return nil, err

@@ -53,8 +53,8 @@ func TestBuildReportsTheBuildersError(t *testing.T) {
 	}
 }
 
-func TestFromGoReportsTheCompilersError(t *testing.T) {
-	err := FromGo(t.Context(), t.TempDir(), "./absent", "tine-test/image-absent:1")
+func TestCompileReportsTheCompilersError(t *testing.T) {
+	_, err := Compile(t.Context(), t.TempDir(), "./absent")
 	if err == nil || !strings.Contains(err.Error(), "compile ./absent") {
 		t.Errorf("got %v", err)
 	}

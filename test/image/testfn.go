@@ -55,7 +55,7 @@ const testFnPackage = "github.com/tinefn/tine/test/testfn"
 var CompileTestFn = sync.OnceValues(func() ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
-	return compile(ctx, "", testFnPackage)
+	return Compile(ctx, "", testFnPackage)
 })
 
 // TestFn returns the name of an image of the test function, which it builds

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/tinefn/tine/driver/native/job"
 	"github.com/tinefn/tine/driver/native/sandboxinit"
+	"github.com/tinefn/tine/test/image"
 )
 
 // testfn is the test function's program, built once.
@@ -36,10 +36,12 @@ func runTests(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	testfn = filepath.Join(dir, "func")
-	build := exec.Command("go", "build", "-o", testfn, "github.com/tinefn/tine/test/testfn")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		panic(string(out))
+	program, err := image.CompileTestFn()
+	if err == nil {
+		err = os.WriteFile(testfn, program, 0o755) //nolint:gosec // it is a program
+	}
+	if err != nil {
+		panic(err)
 	}
 	return m.Run()
 }
