@@ -2,48 +2,26 @@
 // they are connected, and in which order they start and stop. It is the only
 // package that knows all others, and does nothing else.
 //
-// A program that embeds a node calls [New] and [Node.Run]; cmd/fnserver is one.
-// Read full.go for what the default node consists of.
+// A program that embeds a node calls [New] and [Node.Run]; cmd/fnserver is one, and
+// examples/extending one that changes what the node does, by [Options]. Read full.go
+// for what the default node consists of.
 package node
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/internal/config"
 	"github.com/tinefn/tine/internal/edge"
 	"github.com/tinefn/tine/internal/metrics"
 	"github.com/tinefn/tine/internal/telemetry"
 	"github.com/tinefn/tine/invoke"
 )
-
-// Options configures a node beyond its settings.
-type Options struct {
-	// Environ holds the settings, in the form of os.Environ. See
-	// docs/configuration.md.
-	Environ []string
-	// Dir is the working directory, where data is kept by default.
-	Dir string
-	// Stderr receives the log where the settings say so.
-	Stderr io.Writer
-
-	// Driver is the container engine; nil: the one that the settings name. The
-	// node closes it.
-	Driver driver.Driver
-	// WrapDriver wraps the driver, the last one outermost: to change what
-	// containers are made from, by their extensions for example. A wrapper hands on
-	// a copy of the spec that it changes.
-	WrapDriver []func(driver.Driver) driver.Driver
-	// Middleware wraps the invoker of a full node, the last one outermost.
-	Middleware []func(invoke.Invoker) invoke.Invoker
-}
 
 // Node is a server. Run it once.
 type Node struct {
@@ -54,8 +32,10 @@ type Node struct {
 	web    *webServer
 
 	registry     *prometheus.Registry
-	prefork      *metrics.Prefork // nil before a driver is opened
-	registryPort *registryPort    // of a driver that keeps images itself; nil: none
+	invoker      invoke.Invoker                 // what calls go to; nil: the node takes none
+	keys         func(map[string]string) string // what extensions mean for containers
+	prefork      *metrics.Prefork               // nil before a driver is opened
+	registryPort *registryPort                  // of a driver that keeps images itself; nil: none
 }
 
 // New builds the node that the settings describe and opens what it needs:
@@ -110,6 +90,9 @@ func (n *Node) build(ctx context.Context) error {
 	if err := parts[n.config.NodeType](ctx, router); err != nil {
 		return err
 	}
+	if err := n.serveExtras(router); err != nil {
+		return err
+	}
 	n.web, err = n.listen(router)
 	return err
 }
@@ -117,9 +100,11 @@ func (n *Node) build(ctx context.Context) error {
 // URL is where the node serves, with the port that it really has.
 func (n *Node) URL() string { return n.web.url() }
 
-// Run serves until ctx ends or the server fails, then stops everything within
+// Run serves until ctx ends, or one of Options.StopWith, or the server fails, then stops everything within
 // the shutdown deadline. It returns nil after an orderly stop.
 func (n *Node) Run(ctx context.Context) error {
+	ctx, release := withOthers(ctx, n.opts.StopWith)
+	defer release()
 	failed := n.web.serve()
 	n.log.Info("Fn serving on `"+n.web.port()+"`", slog.String("type", n.config.NodeType), slog.String("url", n.URL()))
 	var err error

@@ -27,6 +27,10 @@ type Options struct {
 	Logger  *slog.Logger
 
 	MaxDetachedBytes int64 // of a detached call's body, which is held in memory
+
+	Override   invoke.Overrider // of every call, before anything else happens to it; nil: none
+	NoInvoke   bool             // no route for direct invocations
+	NoTriggers bool             // none for HTTP triggers
 }
 
 // Gateway serves invocations. Close ends it.
@@ -48,9 +52,13 @@ func New(opts Options) *Gateway {
 
 // Register adds the gateway's routes.
 func (g *Gateway) Register(router *edge.Router) {
-	router.Handle(http.MethodPost, "/invoke/{fn_id}", g.invoke)
-	router.Handle("*", "/t/{app_name}", g.trigger)
-	router.Handle("*", "/t/{app_name}/*", g.trigger)
+	if !g.opts.NoInvoke {
+		router.Handle(http.MethodPost, "/invoke/{fn_id}", g.invoke)
+	}
+	if !g.opts.NoTriggers {
+		router.Handle("*", "/t/{app_name}", g.trigger)
+		router.Handle("*", "/t/{app_name}/*", g.trigger)
+	}
 }
 
 // goDetached runs f on a goroutine that Close waits for. After Close has begun

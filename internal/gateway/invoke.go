@@ -29,6 +29,9 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) error {
 	detached := r.Header.Get(headerInvokeType) == invokeTypeDetached
 	stripHopByHop(r.Header) // which is the call's from here on
 	call := newCall(w, r, target, r.Header)
+	if err := g.opts.Override.Apply(r, call); err != nil {
+		return err
+	}
 	if detached {
 		return g.invokeDetached(w, r, call)
 	}

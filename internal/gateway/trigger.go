@@ -30,7 +30,11 @@ func (g *Gateway) trigger(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return g.invokeSync(w, r, newCall(w, r, target, encapsulate(r)), decapsulate)
+	call := newCall(w, r, target, encapsulate(r))
+	if err := g.opts.Override.Apply(r, call); err != nil {
+		return err
+	}
+	return g.invokeSync(w, r, call, decapsulate)
 }
 
 // encapsulate renames every header but the content type, so that a client can

@@ -34,7 +34,7 @@ func definedCall() *invoke.Call {
 // TestDifferentDefinitionsShareNoInstance changes one thing at a time: an
 // instance that was launched before must not serve the call.
 func TestDifferentDefinitionsShareNoInstance(t *testing.T) {
-	r := New(Options{})
+	r := New(Options{InstanceKey: func(extensions map[string]string) string { return extensions["e"] }})
 	key := func(call *invoke.Call) string { return r.specOf(call).Key }
 	of := key(definedCall())
 	if again := key(definedCall()); again != of {
@@ -56,8 +56,10 @@ func TestDifferentDefinitionsShareNoInstance(t *testing.T) {
 		"function's annotation": func(c *invoke.Call) { c.Fn.Annotations = model.Annotations{"of-fn": json.RawMessage(`2`)} },
 		"syslog":                func(c *invoke.Call) { *c.App.SyslogURL = "tcp://other:514" },
 		"no syslog":             func(c *invoke.Call) { c.App.SyslogURL = nil },
+		"processor time":        func(c *invoke.Call) { c.Container.MilliCPU = 100 },
+		"no network":            func(c *invoke.Call) { c.Container.NoNetwork = true },
+		"temporary files":       func(c *invoke.Call) { c.Container.TmpMiB = 100 },
 		"extension":             func(c *invoke.Call) { c.Extensions["e"] = "2" },
-		"another extension":     func(c *invoke.Call) { c.Extensions["f"] = "1" },
 		"no extension":          func(c *invoke.Call) { c.Extensions = nil },
 		"name in the config":    func(c *invoke.Call) { c.Fn.Config = model.Config{"FF": "n"} }, // the same letters
 	} {
@@ -66,6 +68,38 @@ func TestDifferentDefinitionsShareNoInstance(t *testing.T) {
 		if key(call) == of {
 			t.Errorf("%s: it would be served by an instance of before", name)
 		}
+	}
+}
+
+// TestExtensionsThatNobodyReadsDoNotSplitInstances: the driver reads "e" alone.
+func TestExtensionsThatNobodyReadsDoNotSplitInstances(t *testing.T) {
+	plain, reader := New(Options{}), New(Options{InstanceKey: func(extensions map[string]string) string { return extensions["e"] }})
+	of := plain.specOf(newTestCall("")).Key
+	for name, extensions := range map[string]map[string]string{
+		"one": {"e": "1"}, "another": {"f": "1"}, "a token": {invoke.ExtRegistryToken: "t"}, "empty": {"e": ""},
+	} {
+		call := newTestCall("")
+		call.Extensions = extensions
+		if spec := plain.specOf(call); spec.Key != of {
+			t.Errorf("%s: another key for a driver that reads none", name)
+		}
+		if got, splits := reader.specOf(call).Key != of, extensions["e"] != ""; got != splits {
+			t.Errorf("%s: another key for a driver that reads one: %v", name, got)
+		}
+	}
+}
+
+func TestProcessorTimeAndTemporaryFilesOfACallAreReserved(t *testing.T) {
+	r := New(Options{Limits: driver.Limits{TmpMiB: 5, MilliCPU: 250}})
+	call := newTestCall("")
+	call.Container = invoke.Container{MilliCPU: 500, TmpMiB: 7, NoNetwork: true}
+	spec := r.specOf(call)
+	if spec.Need.MilliCPU != 500 || spec.Need.MemoryBytes != (64+7)*mib || spec.Container.Limits.MilliCPU != 500 || spec.Container.Limits.TmpMiB != 7 || !spec.Container.Security.NoNetwork {
+		t.Errorf("need %+v, limits %+v", spec.Need, spec.Container.Limits)
+	}
+	call.Container = invoke.Container{}
+	if spec := r.specOf(call); spec.Need.MilliCPU != 250 || spec.Container.Limits.TmpMiB != 5 {
+		t.Errorf("the call before left %+v", spec.Container.Limits)
 	}
 }
 
@@ -98,7 +132,9 @@ func TestMemoryOfTheTemporaryFilesIsReservedToo(t *testing.T) {
 // TestContainerIsThatOfItsOwnCall has calls one after the other that differ in
 // what a container can notice.
 func TestContainerIsThatOfItsOwnCall(t *testing.T) {
-	b := newBench(t, fake.Echo, nil)
+	b := newBench(t, fake.Echo, func(o *Options) {
+		o.InstanceKey = func(extensions map[string]string) string { return extensions["tenant"] }
+	})
 	app, fn := &model.App{ID: "app", Name: "shop"}, newTestCall("").Fn // as the catalog hands them out
 	run := func(app *model.App, fn *model.Fn, extensions map[string]string) *driver.Spec {
 		t.Helper()
