@@ -48,13 +48,21 @@ type Call struct {
 	// Container is what the call's container gets beside its definition.
 	Container Container
 
+	// Slot, if set, tells which of the function's instances may serve the call, in
+	// place of its definition: those that were launched for calls with the same.
+	Slot string
+
+	// Detached says that nobody wants the answer. OnStart is what its caller waits
+	// for, wherever the call is executed.
+	Detached bool
 	// BeforeStart, if set, is called once when an instance is held, before anything
 	// is sent to it, by the goroutine that called Invoke. An error ends the call
 	// with it; the function sees nothing of the call, and the instance serves others.
 	BeforeStart func() error
 
 	// OnStart, if set, is called once when an instance is held and the request
-	// is about to be sent to it.
+	// is about to be sent to it. Of a call on another node that is not detached, it
+	// is called at the latest with the answer.
 	OnStart func()
 }
 

@@ -1,10 +1,15 @@
 package invoke
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
+
+	"github.com/tinefn/tine/model"
 )
 
 // Overrider changes calls before they are admitted, on every node that a call
@@ -28,7 +33,7 @@ func (o Overrider) Apply(r *http.Request, call *Call) error {
 	if o == nil {
 		return nil
 	}
-	app, fn, trigger := call.App, call.Fn, call.Trigger
+	app, fn, trigger, container := call.App, call.Fn, call.Trigger, call.Container
 	call.App, call.Fn, call.Trigger = app.Clone(), fn.Clone(), trigger.Clone()
 	extensions, err := o(r, call, call.Extensions)
 	if err != nil {
@@ -45,17 +50,29 @@ func (o Overrider) Apply(r *http.Request, call *Call) error {
 	if reflect.DeepEqual(call.Trigger, trigger) {
 		call.Trigger = trigger
 	}
-	return sound(call)
+	if call.App == app && call.Fn == fn && call.Container == container {
+		return nil
+	}
+	if call.Slot != "" { // what named the instances did not know of the change
+		changed, err := json.Marshal([]any{call.App, call.Fn, call.Container})
+		if err != nil {
+			return fmt.Errorf("the call overrider left a call that has no JSON form: %w", err)
+		}
+		sum := sha256.Sum256(changed)
+		call.Slot += "/" + hex.EncodeToString(sum[:])
+	}
+	return sound(call, fn)
 }
 
 // sound refuses what no runner could execute, or could without any limit, as an
-// internal error: the program is wrong, not the client.
-func sound(call *Call) error {
+// internal error: the program is wrong, not the client. The call of a runner's status
+// image has no memory limit to begin with.
+func sound(call *Call, given *model.Fn) error {
 	var err error
 	switch fn := call.Fn; {
 	case call.App == nil || fn == nil:
 		err = errors.New("the app or the function is missing")
-	case fn.Memory < 1:
+	case fn.Memory < 1 && given.Memory > 0:
 		err = errors.New("the memory is 0 MiB")
 	case fn.Timeout < 1:
 		err = fmt.Errorf("the timeout is %d s", fn.Timeout)

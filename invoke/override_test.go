@@ -65,6 +65,33 @@ func TestOverriderThatChangesNothingLeavesTheObjects(t *testing.T) {
 	}
 }
 
+// A slot names instances by a definition that the overrider may have changed.
+func TestOverriddenCallsShareNoSlotWithOthers(t *testing.T) {
+	slot := func(change func(*invoke.Call)) string {
+		t.Helper()
+		call := newCall()
+		call.Slot = "s"
+		err := invoke.Overrider(func(_ *http.Request, c *invoke.Call, e map[string]string) (map[string]string, error) {
+			change(c)
+			return e, nil
+		}).Apply(nil, call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return call.Slot
+	}
+	more, again := slot(func(c *invoke.Call) { c.Fn.Memory = 256 }), slot(func(c *invoke.Call) { c.Fn.Memory = 256 })
+	others := []string{slot(func(c *invoke.Call) { c.Fn.Memory = 512 }), slot(func(c *invoke.Call) { c.Container.MilliCPU = 1 }), slot(func(c *invoke.Call) { c.App.Name = "x" })}
+	if unchanged := slot(func(*invoke.Call) {}); unchanged != "s" || more != again || more == unchanged {
+		t.Errorf("unchanged %q, changed %q, again %q", unchanged, more, again)
+	}
+	for _, other := range others {
+		if other == more || other == "s" {
+			t.Errorf("%q is shared", other)
+		}
+	}
+}
+
 func TestOverriderRejectsCalls(t *testing.T) {
 	want := &model.Error{Kind: model.ErrFnInvalidName, Status: http.StatusPaymentRequired, Message: "no credit"}
 	err := invoke.Overrider(func(*http.Request, *invoke.Call, map[string]string) (map[string]string, error) { return nil, want }).Apply(nil, newCall())

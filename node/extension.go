@@ -41,6 +41,19 @@ func (n *Node) extend(inner invoke.Invoker, when moment) invoke.Invoker {
 	return n.invoker
 }
 
+// overridden lets the overrider change calls that no HTTP request brings.
+func (n *Node) overridden(inner invoke.Invoker) invoke.Invoker {
+	if n.opts.Override == nil {
+		return inner
+	}
+	return invoke.InvokerFunc(func(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
+		if err := n.opts.Override.Apply(nil, call); err != nil {
+			return nil, err
+		}
+		return inner.Invoke(ctx, call)
+	})
+}
+
 // heard is a store that tells the listeners.
 func (n *Node) heard(definitions store.Store) store.Store {
 	return store.Listen(definitions, store.Listeners{

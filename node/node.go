@@ -30,6 +30,7 @@ type Node struct {
 	log    *slog.Logger
 	stack  stack // what was started
 	web    *webServer
+	rpc    *rpcServer // of a runner node; nil otherwise
 
 	registry     *prometheus.Registry
 	invoker      invoke.Invoker                 // what calls go to; nil: the node takes none
@@ -86,7 +87,7 @@ func (n *Node) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	parts := map[string]func(context.Context, *edge.Router) error{config.NodeFull: n.buildFull, config.NodeAPI: n.buildAPI}
+	parts := map[string]func(context.Context, *edge.Router) error{config.NodeFull: n.buildFull, config.NodeAPI: n.buildAPI, config.NodeRunner: n.buildRunnerNode}
 	if err := parts[n.config.NodeType](ctx, router); err != nil {
 		return err
 	}
@@ -105,7 +106,7 @@ func (n *Node) URL() string { return n.web.url() }
 func (n *Node) Run(ctx context.Context) error {
 	ctx, release := withOthers(ctx, n.opts.StopWith)
 	defer release()
-	failed := n.web.serve()
+	failed, rpcFailed := n.web.serve(), n.rpc.serve()
 	n.log.Info("Fn serving on `"+n.web.port()+"`", slog.String("type", n.config.NodeType), slog.String("url", n.URL()))
 	var err error
 	select {
@@ -113,6 +114,8 @@ func (n *Node) Run(ctx context.Context) error {
 		n.log.Info("Halting...", slog.Duration("deadline", n.config.ShutdownTimeout))
 	case err = <-failed:
 		n.log.Error("the web server failed", slog.Any("error", err))
+	case err = <-rpcFailed:
+		n.log.Error("the server for load balancers failed", slog.Any("error", err))
 	}
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.config.ShutdownTimeout)
 	defer cancel()

@@ -70,6 +70,17 @@ type Options struct {
 	// which it does not close; nil: what the settings name.
 	Placer func(invoke.RunnerPool) (invoke.Invoker, error)
 
+	// StatusCheck is asked when somebody wants to know how a pure-runner is, before its
+	// status image is called; its answer is told, and an error means that the runner is
+	// ill. KernelDumps counts what crashes of the kernel left on the machine's disk.
+	StatusCheck func(ctx context.Context) (map[string]string, error)
+	KernelDumps func() uint64
+	// Configure receives what is sent to a pure-runner by ConfigureRunner.
+	Configure func(ctx context.Context, config map[string]string) error
+	// Logs is what a pure-runner delivers by StreamLogs; nil: readers are told that there
+	// is nothing.
+	Logs invoke.LogSource
+
 	// RootMiddleware is around all requests to the web port, also those without a
 	// route; the first is outermost. It is inside of metrics, CORS and the limit of
 	// declared sizes.

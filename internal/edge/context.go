@@ -52,6 +52,15 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
+// WithRequestID returns a context of a request that another node has received and
+// given this identifier. One that is not presentable is dropped.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	if !isRequestID(id) {
+		return ctx
+	}
+	return &requestContext{Context: ctx, id: id}
+}
+
 // requestID returns an identifier if the router is set up for them: what the
 // router's options make of the client's own, or that itself, if it is presentable,
 // else a new one.

@@ -36,11 +36,12 @@ type remembered struct {
 	app       *model.App
 	fn        *model.Fn
 	container invoke.Container
+	slot      string
 	spec      *pool.Spec
 }
 
 func (m *remembered) isOf(call *invoke.Call) bool {
-	return m.fn == call.Fn && m.app == call.App && m.container == call.Container
+	return m.fn == call.Fn && m.app == call.App && m.container == call.Container && m.slot == call.Slot
 }
 
 // maxSpecs bounds what is remembered. All is forgotten when it is reached.
@@ -89,7 +90,7 @@ func (r *Runner) rememberedSpec(call *invoke.Call) *pool.Spec {
 	if r.specs.ofs == nil || len(r.specs.ofs) >= maxSpecs {
 		r.specs.ofs = map[string]remembered{}
 	}
-	r.specs.ofs[call.Fn.ID] = remembered{call.App, call.Fn, call.Container, spec}
+	r.specs.ofs[call.Fn.ID] = remembered{call.App, call.Fn, call.Container, call.Slot, spec}
 	return spec
 }
 
@@ -113,6 +114,10 @@ func (r *Runner) spec(call *invoke.Call) *pool.Spec {
 			Image: fn.Image, Tenant: fn.AppID, Env: environment(call),
 			Runtime: model.RuntimeOf(call.App.Annotations, fn.Annotations), Limits: limits, Security: security, Hostname: r.opts.Hostname,
 		},
+	}
+	if call.Slot != "" {
+		// Within the function, so that nobody gets another one's instance.
+		spec.Key = fn.ID + "/" + call.Slot
 	}
 	spec.Output = r.outputOf(call)
 	return spec

@@ -56,11 +56,12 @@ func TestDifferentDefinitionsShareNoInstance(t *testing.T) {
 		"function's annotation": func(c *invoke.Call) { c.Fn.Annotations = model.Annotations{"of-fn": json.RawMessage(`2`)} },
 		"syslog":                func(c *invoke.Call) { *c.App.SyslogURL = "tcp://other:514" },
 		"no syslog":             func(c *invoke.Call) { c.App.SyslogURL = nil },
-		"processor time":        func(c *invoke.Call) { c.Container.MilliCPU = 100 },
-		"no network":            func(c *invoke.Call) { c.Container.NoNetwork = true },
-		"temporary files":       func(c *invoke.Call) { c.Container.TmpMiB = 100 },
 		"extension":             func(c *invoke.Call) { c.Extensions["e"] = "2" },
 		"no extension":          func(c *invoke.Call) { c.Extensions = nil },
+		"size of /tmp":          func(c *invoke.Call) { c.Container.TmpMiB = 1 },
+		"processor time":        func(c *invoke.Call) { c.Container.MilliCPU = 1 },
+		"no network":            func(c *invoke.Call) { c.Container.NoNetwork = true },
+		"slot":                  func(c *invoke.Call) { c.Slot = "s" },
 		"name in the config":    func(c *invoke.Call) { c.Fn.Config = model.Config{"FF": "n"} }, // the same letters
 	} {
 		call := definedCall()
@@ -89,17 +90,41 @@ func TestExtensionsThatNobodyReadsDoNotSplitInstances(t *testing.T) {
 	}
 }
 
-func TestProcessorTimeAndTemporaryFilesOfACallAreReserved(t *testing.T) {
-	r := New(Options{Limits: driver.Limits{TmpMiB: 5, MilliCPU: 250}})
-	call := newTestCall("")
-	call.Container = invoke.Container{MilliCPU: 500, TmpMiB: 7, NoNetwork: true}
-	spec := r.specOf(call)
-	if spec.Need.MilliCPU != 500 || spec.Need.MemoryBytes != (64+7)*mib || spec.Container.Limits.MilliCPU != 500 || spec.Container.Limits.TmpMiB != 7 || !spec.Container.Security.NoNetwork {
-		t.Errorf("need %+v, limits %+v", spec.Need, spec.Container.Limits)
+func TestCallSaysWhatItsContainerGetsBesideTheDefinition(t *testing.T) {
+	r := New(Options{Limits: driver.Limits{TmpMiB: 7, MilliCPU: 8, Processes: 9}})
+	plain := definedCall()
+	plain.Extensions = nil
+	if got := r.specOf(plain); got.Container.Limits.TmpMiB != 7 || got.Container.Limits.MilliCPU != 8 || got.Container.Security.NoNetwork {
+		t.Errorf("of the node: got %+v", got.Container)
 	}
-	call.Container = invoke.Container{}
-	if spec := r.specOf(call); spec.Need.MilliCPU != 250 || spec.Container.Limits.TmpMiB != 5 {
-		t.Errorf("the call before left %+v", spec.Container.Limits)
+	special := definedCall()
+	special.Extensions = nil
+	special.Container = invoke.Container{TmpMiB: 64, MilliCPU: 250, NoNetwork: true}
+	got := r.specOf(special)
+	if l := got.Container.Limits; l.TmpMiB != 64 || l.MilliCPU != 250 || l.Processes != 9 || !got.Container.Security.NoNetwork {
+		t.Errorf("got %+v", got.Container)
+	}
+	if got.Need.MilliCPU != 250 || got.Need.MemoryBytes != bytesOf(special.Fn.Memory)+64*mebibyte {
+		t.Errorf("it reserves %+v", got.Need)
+	}
+	if again := r.specOf(plain); again.Container.Limits.TmpMiB != 7 {
+		t.Error("what one call got is remembered for others")
+	}
+}
+
+// Whoever names the instances that may serve a call does so within its function.
+func TestSlotReplacesTheDefinition(t *testing.T) {
+	r := New(Options{})
+	slot := func(fn, slot, image string) string {
+		call := definedCall()
+		call.Fn.ID, call.Slot, call.Fn.Image = fn, slot, image
+		return r.specOf(call).Key
+	}
+	if slot("f", "s", "a") != slot("f", "s", "b") {
+		t.Error("the definition counts")
+	}
+	if slot("f", "s", "a") == slot("g", "s", "a") || slot("f", "s", "a") == slot("f", "t", "a") {
+		t.Error("function or slot do not count")
 	}
 }
 
