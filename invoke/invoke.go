@@ -44,9 +44,29 @@ type Call struct {
 	// with FN_ are reserved; see ExtRegistryToken.
 	Extensions map[string]string
 
+	// Container is what the call's container gets beside its definition.
+	Container Container
+
+	// Slot, if set, tells which of the function's instances may serve the call, in
+	// place of its definition: those that were launched for calls with the same.
+	Slot string
+
+	// Detached says that nobody wants the answer. OnStart is what its caller waits
+	// for, wherever the call is executed.
+	Detached bool
+
 	// OnStart, if set, is called once when an instance is held and the request
-	// is about to be sent to it.
+	// is about to be sent to it. Of a call on another node that is not detached, it
+	// is called at the latest with the answer.
 	OnStart func()
+}
+
+// Container is what a container gets that no definition can ask for. Zero leaves
+// it to the node.
+type Container struct {
+	TmpMiB    int64 // size of /tmp
+	MilliCPU  int64 // processor time that it may use, 1000 is one processor
+	NoNetwork bool  // loopback only
 }
 
 // ExtRegistryToken is the key of a call's extension whose value, if not empty, is

@@ -52,6 +52,7 @@ type Node struct {
 	log    *slog.Logger
 	stack  stack // what was started
 	web    *webServer
+	rpc    *rpcServer // of a runner node; nil otherwise
 
 	registry     *prometheus.Registry
 	prefork      *metrics.Prefork // nil before a driver is opened
@@ -106,7 +107,7 @@ func (n *Node) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	parts := map[string]func(context.Context, *edge.Router) error{config.NodeFull: n.buildFull, config.NodeAPI: n.buildAPI}
+	parts := map[string]func(context.Context, *edge.Router) error{config.NodeFull: n.buildFull, config.NodeAPI: n.buildAPI, config.NodeRunner: n.buildRunnerNode}
 	if err := parts[n.config.NodeType](ctx, router); err != nil {
 		return err
 	}
@@ -120,7 +121,7 @@ func (n *Node) URL() string { return n.web.url() }
 // Run serves until ctx ends or the server fails, then stops everything within
 // the shutdown deadline. It returns nil after an orderly stop.
 func (n *Node) Run(ctx context.Context) error {
-	failed := n.web.serve()
+	failed, rpcFailed := n.web.serve(), n.rpc.serve()
 	n.log.Info("Fn serving on `"+n.web.port()+"`", slog.String("type", n.config.NodeType), slog.String("url", n.URL()))
 	var err error
 	select {
@@ -128,6 +129,8 @@ func (n *Node) Run(ctx context.Context) error {
 		n.log.Info("Halting...", slog.Duration("deadline", n.config.ShutdownTimeout))
 	case err = <-failed:
 		n.log.Error("the web server failed", slog.Any("error", err))
+	case err = <-rpcFailed:
+		n.log.Error("the server for load balancers failed", slog.Any("error", err))
 	}
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.config.ShutdownTimeout)
 	defer cancel()

@@ -31,7 +31,7 @@ var rows = []row{
 	},
 	{[]string{"internal/catalog", "internal/pool"}, "policy knows neither wire nor engine, so that it can be tested with neither"},
 	{[]string{"internal/runner", "internal/edge", "internal/forward"}, "executing a call does not depend on how it arrived"},
-	{[]string{"internal/gateway", "internal/httpapi"}, "the wire does not know which parts a node has"},
+	{[]string{"internal/gateway", "internal/httpapi", "internal/runnerrpc/..."}, "the wire does not know which parts a node has"},
 	{[]string{"internal/metrics"}, "what is observed does not know who counts"},
 	{[]string{"node"}, "the composition can be embedded, so it does not depend on a program"},
 	{[]string{"cmd/..."}, "programs are not imported"},
@@ -41,6 +41,7 @@ var rows = []row{
 // sameRow are imports within a row that hold: a package that defines terms for
 // another of the same level.
 var sameRow = map[[2]string]string{
+	{"internal/runnerrpc", "internal/runnerrpc/runnerpb"}: "what is generated is of no use to others",
 	{"invoke", "model"}:                                "the seam is made of the nouns",
 	{"driver/docker", "driver/prefork"}:                "the pool is a part of drivers, apart from them so that it can be tested without an engine",
 	{"driver/native", "driver/prefork"}:                "likewise",

@@ -175,10 +175,10 @@ func freezeAfter(c *Config, value string) error {
 
 func nodeType(c *Config, value string) error {
 	switch value {
-	case NodeFull, NodeAPI:
+	case NodeFull, NodeAPI, NodeRunner:
 		c.NodeType = value
 		return nil
-	case "lb", "pure-runner":
+	case "lb":
 		return errors.New("this version has no such nodes yet")
 	}
 	return errors.New("there is no such node type")

@@ -33,12 +33,12 @@ const (
 )
 
 // settings is the table. Order is that of the documentation.
-var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings, preforkSettings, sandboxSettings, poolSettings, registrySettings)
+var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings, preforkSettings, sandboxSettings, poolSettings, registrySettings, rpcSettings)
 
 var nodeSettings = []Setting{
 	{
-		"FN_NODE_TYPE", groupNode, "full or api", "full",
-		"What the node does: `full` keeps definitions and executes calls, `api` only keeps definitions.", nodeType,
+		"FN_NODE_TYPE", groupNode, "full, api or pure-runner", "full",
+		"What the node does: `full` keeps definitions and executes calls, `api` only keeps definitions, `pure-runner` only executes calls that load balancers send.", nodeType,
 	},
 	{
 		"FN_DB_URL", groupNode, "sqlite3://<path>", "",

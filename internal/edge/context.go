@@ -50,6 +50,15 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
+// WithRequestID returns a context of a request that another node has received and
+// given this identifier. One that is not presentable is dropped.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	if !isRequestID(id) {
+		return ctx
+	}
+	return &requestContext{Context: ctx, id: id}
+}
+
 // requestID returns an identifier if the router is set up for them: the
 // client's own if it is presentable, else a new one.
 func (rt *Router) requestID(r *http.Request) string {

@@ -27,7 +27,7 @@ func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	detached := r.Header.Get(headerInvokeType) == invokeTypeDetached
-	stripHopByHop(r.Header) // which is the call's from here on
+	edge.StripHopByHop(r.Header) // which is the call's from here on
 	call := newCall(w, r, target, r.Header)
 	if detached {
 		return g.invokeDetached(w, r, call)
@@ -83,7 +83,7 @@ func callFailed(w http.ResponseWriter, err error) error {
 
 // directHeader passes everything on but hop-by-hop headers.
 func directHeader(client, answer http.Header) (int, error) {
-	stripHopByHop(answer)
+	edge.StripHopByHop(answer)
 	for name, values := range answer {
 		client[name] = append(client[name], values...)
 	}

@@ -37,7 +37,7 @@ func (g *Gateway) trigger(w http.ResponseWriter, r *http.Request) error {
 // set none that means something to the platform.
 func encapsulate(r *http.Request) http.Header {
 	stripped := r.Header.Clone()
-	stripHopByHop(stripped)
+	edge.StripHopByHop(stripped)
 	header := make(http.Header, len(stripped)+3)
 	for name, values := range stripped {
 		if name == headerContentType {
@@ -83,7 +83,7 @@ func decapsulate(client, answer http.Header) (int, error) {
 	if contentType, ok := answer[headerContentType]; ok {
 		meant[headerContentType] = contentType
 	}
-	stripHopByHop(meant)
+	edge.StripHopByHop(meant)
 	meant.Del("Content-Length")
 	for name, values := range meant {
 		client[name] = values

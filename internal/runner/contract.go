@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -49,7 +50,7 @@ func (r *Runner) specOf(call *invoke.Call) *pool.Spec {
 		others--
 	}
 	var spec *pool.Spec
-	if others > 0 { // they may differ from call to call
+	if others > 0 || call.Slot != "" || call.Container != (invoke.Container{}) { // they may differ from call to call
 		spec = r.spec(call)
 	} else {
 		spec = r.rememberedSpec(call)
@@ -93,6 +94,10 @@ func (r *Runner) spec(call *invoke.Call) *pool.Spec {
 	fn := call.Fn
 	limits := r.opts.Limits
 	limits.MemoryBytes = bytesOf(fn.Memory)
+	limits.TmpMiB = min(cmp.Or(call.Container.TmpMiB, limits.TmpMiB), maxTmpMiB)
+	limits.MilliCPU = cmp.Or(call.Container.MilliCPU, limits.MilliCPU)
+	security := r.opts.Security
+	security.NoNetwork = security.NoNetwork || call.Container.NoNetwork
 	spec := &pool.Spec{
 		Key: specKey(call), AppID: fn.AppID, FnID: fn.ID,
 		Revision:    pool.Revision{App: call.App.UpdatedAt.Time, Fn: fn.UpdatedAt.Time},
@@ -101,13 +106,21 @@ func (r *Runner) spec(call *invoke.Call) *pool.Spec {
 		IdleTimeout: time.Duration(fn.IdleTimeout) * time.Second,
 		Container: driver.Spec{
 			Image: fn.Image, Tenant: fn.AppID, Env: environment(call),
-			Runtime: model.RuntimeOf(call.App.Annotations, fn.Annotations), Limits: limits, Security: r.opts.Security, Hostname: r.opts.Hostname,
+			Runtime: model.RuntimeOf(call.App.Annotations, fn.Annotations), Limits: limits, Security: security, Hostname: r.opts.Hostname,
 			Extensions: sideData(call),
 		},
+	}
+	if call.Slot != "" {
+		// Within the function, so that nobody gets another one's instance.
+		spec.Key = fn.ID + "/" + call.Slot
 	}
 	spec.Output = r.outputOf(call)
 	return spec
 }
+
+// maxTmpMiB bounds the size of /tmp that a call may ask for. It keeps sums within
+// their range: no machine has that much memory.
+const maxTmpMiB = math.MaxInt64 / 4 / mebibyte
 
 // bytesOf is a size in bytes. What is beyond all machines is cut, so that two sizes
 // can be added.
@@ -149,6 +162,8 @@ func specKey(call *invoke.Call) string {
 	putMap(h, app.Annotations)
 	putMap(h, fn.Annotations)
 	putMap(h, sideData(call))
+	putNumbers(h, uint64(call.Container.TmpMiB), uint64(call.Container.MilliCPU))
+	putText(h, strconv.FormatBool(call.Container.NoNetwork))
 	return hex.EncodeToString(h.Sum(nil))
 }
 
