@@ -23,6 +23,8 @@ type Config struct {
 	Engine  Engine
 	Sockets Sockets
 
+	Placement Placement
+
 	ShutdownTimeout time.Duration
 }
 
