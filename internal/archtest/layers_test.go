@@ -30,7 +30,7 @@ var rows = []row{
 		"databases, engines and arithmetic are plug-ins: who uses them may change, they do not",
 	},
 	{[]string{"internal/catalog", "internal/pool"}, "policy knows neither wire nor engine, so that it can be tested with neither"},
-	{[]string{"internal/runner", "internal/edge", "internal/forward"}, "executing a call does not depend on how it arrived"},
+	{[]string{"internal/runner", "internal/edge", "internal/placement", "internal/forward"}, "executing a call does not depend on how it arrived"},
 	{[]string{"internal/gateway", "internal/httpapi", "internal/runnerrpc/..."}, "the wire does not know which parts a node has"},
 	{[]string{"internal/metrics"}, "what is observed does not know who counts"},
 	{[]string{"node"}, "the composition can be embedded, so it does not depend on a program"},
