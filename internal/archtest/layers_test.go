@@ -30,7 +30,7 @@ var rows = []row{
 		"databases, engines and arithmetic are plug-ins: who uses them may change, they do not",
 	},
 	{[]string{"internal/catalog", "internal/pool"}, "policy knows neither wire nor engine, so that it can be tested with neither"},
-	{[]string{"internal/runner", "internal/edge"}, "executing a call does not depend on how it arrived"},
+	{[]string{"internal/runner", "internal/edge", "internal/placement", "internal/forward"}, "executing a call does not depend on how it arrived"},
 	{[]string{"internal/gateway", "internal/httpapi", "internal/runnerrpc/..."}, "the wire does not know which parts a node has"},
 	{[]string{"internal/metrics"}, "what is observed does not know who counts"},
 	{[]string{"node"}, "the composition can be embedded, so it does not depend on a program"},
@@ -69,7 +69,7 @@ var (
 )
 
 // standardLibraryOnly are packages that add no dependency to who imports them.
-var standardLibraryOnly = []string{"model", "invoke", "definition", "driver", "internal/durable"}
+var standardLibraryOnly = []string{"model", "invoke", "definition", "driver", "internal/durable", "client"}
 
 // goPackage is what go list tells about a package.
 type goPackage struct {

@@ -3,7 +3,9 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/tinefn/tine/model"
@@ -30,7 +32,7 @@ type Target struct {
 
 // Catalog looks targets up. It is safe for concurrent use.
 type Catalog struct {
-	source   Source
+	health   *health
 	apps     *cache[string, *model.App]
 	appIDs   *cache[string, string]
 	fns      *cache[string, *model.Fn]
@@ -41,12 +43,20 @@ type triggerKey struct{ appID, triggerType, source string }
 
 // New returns a catalog that remembers what source says for ttl.
 func New(source Source, ttl time.Duration) *Catalog {
+	return NewStale(source, ttl, Stale{Logger: slog.New(slog.DiscardHandler)})
+}
+
+// NewStale returns a catalog that remembers what source says for ttl, and longer
+// while it says nothing.
+func NewStale(source Source, ttl time.Duration, stale Stale) *Catalog {
+	h := &health{source: stale.Source, log: stale.Logger, useFor: stale.For}
+	p := policy{ttl: ttl, stale: stale.For, patience: stale.Patience, entries: cmp.Or(stale.Entries, DefaultEntries), health: h}
 	return &Catalog{
-		source: source,
-		apps:   newCache(ttl, source.AppByID),
-		appIDs: newCache(ttl, source.AppIDByName),
-		fns:    newCache(ttl, source.FnByID),
-		triggers: newCache(ttl, func(ctx context.Context, key triggerKey) (*model.Trigger, error) {
+		health: h,
+		apps:   newCache(p, source.AppByID),
+		appIDs: newCache(p, source.AppIDByName),
+		fns:    newCache(p, source.FnByID),
+		triggers: newCache(p, func(ctx context.Context, key triggerKey) (*model.Trigger, error) {
 			return source.TriggerBySource(ctx, key.appID, key.triggerType, key.source)
 		}),
 	}

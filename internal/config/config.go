@@ -24,6 +24,8 @@ type Config struct {
 	Sockets Sockets
 	RPC     RPC
 
+	Placement Placement
+
 	ShutdownTimeout time.Duration
 }
 

@@ -30,10 +30,11 @@ const (
 	groupSandbox   = "Native driver"
 	groupPool      = "Pools of namespaces and sandboxes"
 	groupRegistry  = "Registry of the native driver"
+	groupPlacement = "Runners of a load balancer"
 )
 
 // settings is the table. Order is that of the documentation.
-var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings, preforkSettings, sandboxSettings, poolSettings, registrySettings, rpcSettings)
+var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings, preforkSettings, sandboxSettings, poolSettings, registrySettings, placementSettings, rpcSettings)
 
 var nodeSettings = []Setting{
 	{

@@ -22,7 +22,7 @@ const (
 // is, and the answer comes back as the function's container gave it, always
 // with status 200.
 func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) error {
-	target, err := g.opts.Catalog.ByFnID(r.Context(), edge.Param(r, "fn_id"))
+	target, err := g.opts.Catalog.ByFnID(g.lookUp(r), edge.Param(r, "fn_id"))
 	if err != nil {
 		return err
 	}

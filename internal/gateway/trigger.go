@@ -26,7 +26,7 @@ const (
 // response.
 func (g *Gateway) trigger(w http.ResponseWriter, r *http.Request) error {
 	source := "/" + edge.Param(r, "*")
-	target, err := g.opts.Catalog.ByHTTPSource(r.Context(), edge.Param(r, "app_name"), source)
+	target, err := g.opts.Catalog.ByHTTPSource(g.lookUp(r), edge.Param(r, "app_name"), source)
 	if err != nil {
 		return err
 	}
