@@ -33,6 +33,7 @@ func (n *Node) newRouter() (*edge.Router, error) {
 	}
 	httpapi.RegisterPing(router)
 	httpapi.RegisterVersion(router, "")
+	n.serveReady(router)
 	router.Handle(http.MethodGet, "/metrics", plain(telemetry.MetricsHandler(registry)))
 	router.Handle("*", "/debug/vars", plain(expvar.Handler()))
 	router.Handle("*", "/debug/pprof/", plain(http.HandlerFunc(pprof.Index)))
