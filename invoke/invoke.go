@@ -55,8 +55,8 @@ type Call struct {
 	// Detached says that nobody wants the answer. OnStart is what its caller waits
 	// for, wherever the call is executed.
 	Detached bool
-	// BeforeStart, if set, is called once when an instance is held, before anything
-	// is sent to it, by the goroutine that called Invoke. An error ends the call
+	// BeforeStart, if set, is called once when an instance is held on this node, before
+	// anything is sent to it, by the goroutine that called Invoke. An error ends the call
 	// with it; the function sees nothing of the call, and the instance serves others.
 	BeforeStart func() error
 

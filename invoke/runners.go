@@ -22,6 +22,7 @@ type Runner interface {
 
 // RunnerPool tells which runners there are now. It is asked at the beginning of each
 // sweep over them, so it answers from memory. It must be safe for concurrent use.
+// Without a call, nil, it is asked whether there are any.
 //
 // An error that is the function's fault and has the status 502 ends the call at
 // once if there are no runners; others end it when its time is up.

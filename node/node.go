@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -37,6 +38,9 @@ type Node struct {
 	keys         func(map[string]string) string // what extensions mean for containers
 	prefork      *metrics.Prefork               // nil before a driver is opened
 	registryPort *registryPort                  // of a driver that keeps images itself; nil: none
+
+	needs    func(context.Context) string // what keeps the node from being ready; nil: nothing
+	stopping atomic.Bool                  // it is not ready any more
 }
 
 // New builds the node that the settings describe and opens what it needs:
@@ -87,7 +91,9 @@ func (n *Node) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	parts := map[string]func(context.Context, *edge.Router) error{config.NodeFull: n.buildFull, config.NodeAPI: n.buildAPI, config.NodeRunner: n.buildRunnerNode}
+	parts := map[string]func(context.Context, *edge.Router) error{
+		config.NodeFull: n.buildFull, config.NodeAPI: n.buildAPI, config.NodeLB: n.buildLB, config.NodeRunner: n.buildRunnerNode,
+	}
 	if err := parts[n.config.NodeType](ctx, router); err != nil {
 		return err
 	}
@@ -111,6 +117,7 @@ func (n *Node) Run(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
+		err = n.linger(n.config.ShutdownDelay, failed)
 		n.log.Info("Halting...", slog.Duration("deadline", n.config.ShutdownTimeout))
 	case err = <-failed:
 		n.log.Error("the web server failed", slog.Any("error", err))

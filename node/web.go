@@ -35,6 +35,7 @@ func (n *Node) newRouter() (*edge.Router, error) {
 	}
 	httpapi.RegisterPing(router)
 	httpapi.RegisterVersion(router, "")
+	n.serveReady(router)
 	router.Handle(http.MethodGet, "/metrics", plain(telemetry.MetricsHandler(registry)))
 	if n.opts.OmitProfiler {
 		return router, nil

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tinefn/tine/definition"
 	"github.com/tinefn/tine/model"
 )
 
@@ -16,12 +17,7 @@ import (
 const DefaultTTL = 5 * time.Second
 
 // Source is where definitions come from: a store, or another node.
-type Source interface {
-	AppByID(ctx context.Context, id string) (*model.App, error)
-	AppIDByName(ctx context.Context, name string) (string, error)
-	FnByID(ctx context.Context, id string) (*model.Fn, error)
-	TriggerBySource(ctx context.Context, appID, triggerType, source string) (*model.Trigger, error)
-}
+type Source = definition.Source
 
 // Target is what a call is about. Its parts are shared and must not be changed.
 type Target struct {

@@ -23,10 +23,12 @@ type Config struct {
 	Engine  Engine
 	Sockets Sockets
 	RPC     RPC
+	LB      LoadBalancer
 
 	Placement Placement
 
 	ShutdownTimeout time.Duration
+	ShutdownDelay   time.Duration
 }
 
 // The node types.
@@ -34,6 +36,7 @@ const (
 	NodeFull   = "full"
 	NodeAPI    = "api"
 	NodeRunner = "pure-runner"
+	NodeLB     = "lb"
 )
 
 // HTTP is about the web listener.

@@ -52,6 +52,9 @@ func TestDefaults(t *testing.T) {
 		}, Sandbox: Sandbox{Min: 8, Max: 1000, MaxReady: PreforkAuto, Users: SandboxUsersAuto, AllowPrivate: true, SocketInodes: 64, SocketBytes: 65536}, Pool: Pool{AppShare: 75, CPUPercent: 80, MemoryPercent: 10, MinFreeBytes: 128 << 20}, Registry: Registry{
 			MaxBlobBytes: 16 << 30, MaxUploads: 64, UploadTimeout: 10 * time.Minute, BodyTimeout: time.Minute,
 		}},
+		LB: LoadBalancer{
+			APITimeout: time.Minute, APIRetries: 5, StaleFor: time.Hour, StalePatience: 500 * time.Millisecond, Definitions: 10_000, Headroom: 6 * time.Minute,
+		},
 		RPC: RPC{
 			Port: 9190, ConnectTimeout: time.Second, MaxMessageBytes: 4 << 20, Detached: true,
 			KeepAliveIdle: time.Minute, KeepAliveTimeout: 10 * time.Second, KeepAliveLeast: 5 * time.Second,
@@ -117,7 +120,7 @@ func TestAllWrongSettingsAreReportedAtOnce(t *testing.T) {
 	}
 	lines := strings.Split(err.Error(), "\n")
 	want := []string{
-		`FN_NODE_TYPE="runner": there is no such node type; expected full, api or pure-runner (default full)`,
+		`FN_NODE_TYPE="runner": there is no such node type; expected full, api, lb or pure-runner (default full)`,
 		`FN_SHUTDOWN_TIMEOUT="-1s": it is negative; expected duration like 500ms, 30s or 2m, or whole seconds (default 30s)`,
 		`FN_PORT="70000": it is not a port; expected port from 0 to 65535 (default 8080)`,
 		`FN_PUBLIC_LB_URL="example.com": it is not an http or https URL; expected http or https URL`,
