@@ -101,6 +101,12 @@ var serving = regexp.MustCompile(`url=http://(\S+)`)
 // start runs the example and returns the address at which it serves. It is stopped at
 // the end of the test.
 func start(t *testing.T, settings ...string) string {
+	address, _ := startNode(t, settings...)
+	return address
+}
+
+// startNode is start that returns the log too.
+func startNode(t *testing.T, settings ...string) (string, *output) {
 	t.Helper()
 	path, err := program()
 	if err != nil {
@@ -144,7 +150,7 @@ func start(t *testing.T, settings ...string) string {
 	})
 	for deadline := time.Now().Add(startDeadline); ; time.Sleep(10 * time.Millisecond) {
 		if found := serving.FindStringSubmatch(log.String()); found != nil {
-			return found[1]
+			return found[1], log
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("does not serve\n%s", log)
@@ -179,8 +185,11 @@ func steps(t *testing.T) (all []step) {
 	return all
 }
 
+// believed is how long a load balancer uses a definition without asking again.
+const believed = 5 * time.Second
+
 // follow does what the README says in one shell, with the addresses of the nodes, and
-// compares what comes out.
+// compares what comes out. Where they differ, it waits until a change has arrived.
 func follow(t *testing.T, definitions, calls string) {
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -192,6 +201,9 @@ func follow(t *testing.T, definitions, calls string) {
 	for _, s := range all {
 		command := strings.ReplaceAll(s.command, "localhost:8080/v2", definitions+"/v2")
 		script.WriteString(strings.ReplaceAll(command, "localhost:8080", calls))
+		if definitions != calls && strings.Contains(command, "-X PUT") {
+			fmt.Fprintf(&script, "sleep %v\n", (believed + time.Second).Seconds())
+		}
 		script.WriteString("echo '" + strings.TrimSpace(mark) + "'\n")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), stepDeadline)
@@ -211,18 +223,45 @@ func follow(t *testing.T, definitions, calls string) {
 	}
 }
 
-func TestReadmeShowsWhatOneNodeDoes(t *testing.T) {
+// drivers are those that functions of the test may run with, and their settings. The
+// bridge and its network are the test's own, as other servers may be on the machine.
+var drivers = map[string][]string{
+	"docker": {"FN_DRIVER=docker", "FN_PREFORK_MAX=0"},
+	"native": {"FN_DRIVER=native", fmt.Sprintf("FN_SANDBOX_BRIDGE=ext%d", os.Getpid()), "FN_SANDBOX_SUBNET=10.87.0.0/24", "FN_SANDBOX_MIN=1"},
+}
+
+// withDriver runs a test with each driver that can work here.
+func withDriver(t *testing.T, test func(t *testing.T, settings []string)) {
 	buildFunction(t)
-	for driver, settings := range map[string][]string{
-		"docker": {"FN_DRIVER=docker", "FN_PREFORK_MAX=0"},
-		"native": {"FN_DRIVER=native", fmt.Sprintf("FN_SANDBOX_BRIDGE=ext%d", os.Getpid()), "FN_SANDBOX_SUBNET=10.87.0.0/24", "FN_SANDBOX_MIN=1"},
-	} {
+	for driver, settings := range drivers {
 		t.Run(driver, func(t *testing.T) {
 			if driver == "native" && os.Geteuid() != 0 {
 				t.Skip("sandboxes need root")
 			}
-			address := start(t, settings...)
-			follow(t, address, address)
+			test(t, settings)
 		})
 	}
+}
+
+func TestReadmeShowsWhatOneNodeDoes(t *testing.T) {
+	withDriver(t, func(t *testing.T, settings []string) {
+		address := start(t, settings...)
+		follow(t, address, address)
+	})
+}
+
+// runnerAddress is how a runner tells where it takes calls.
+var runnerAddress = regexp.MustCompile(`Pure Runner listening on .* address=(\S+)`)
+
+func TestReadmeShowsWhatManyMachinesDo(t *testing.T) {
+	withDriver(t, func(t *testing.T, settings []string) {
+		api := start(t, "FN_NODE_TYPE=api")
+		_, log := startNode(t, append(settings, "FN_NODE_TYPE=pure-runner", "FN_GRPC_PORT=0")...)
+		found := runnerAddress.FindStringSubmatch(log.String())
+		if found == nil {
+			t.Fatalf("the runner does not tell where it is\n%s", log)
+		}
+		lb := start(t, "FN_NODE_TYPE=lb", "FN_RUNNER_API_URL=http://"+api, "FN_RUNNER_ADDRESSES="+found[1])
+		follow(t, api, lb)
+	})
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tinefn/tine/definition"
+	"github.com/tinefn/tine/definition/definitiontest"
 	"github.com/tinefn/tine/internal/store"
 	"github.com/tinefn/tine/internal/store/sqlstore"
-	"github.com/tinefn/tine/internal/store/storetest"
 	"github.com/tinefn/tine/model"
 )
 
@@ -243,7 +243,7 @@ func TestListenersChangeACopyOfWhatIsGiven(t *testing.T) {
 
 // A store with listeners is still a store.
 func TestListeningStorePassesTheSuite(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Store {
+	definitiontest.Run(t, func(t *testing.T) definition.Store {
 		return store.Listen(openStore(t), store.Listeners{Apps: make([]definition.AppListener, 1)})
 	})
 }
