@@ -20,9 +20,11 @@ import (
 // patience is for what must happen and has no time of its own.
 const patience = 20 * time.Second
 
+func newListener(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+
 func listen(t testing.TB) net.Listener {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := newListener("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,18 +82,21 @@ func peer(t testing.TB, address string) runnerpb.RunnerProtocolClient {
 	return runnerpb.NewRunnerProtocolClient(conn)
 }
 
+// engageStream is a runner's side of a call.
+type engageStream = grpc.BidiStreamingServer[runnerpb.ClientMsg, runnerpb.RunnerMsg]
+
 // scripted is the other side of a client: a runner whose Engage is a function.
 type scripted struct {
 	runnerpb.UnimplementedRunnerProtocolServer
-	engage func(grpc.BidiStreamingServer[runnerpb.ClientMsg, runnerpb.RunnerMsg]) error
+	engage func(engageStream) error
 }
 
-func (s *scripted) Engage(stream grpc.BidiStreamingServer[runnerpb.ClientMsg, runnerpb.RunnerMsg]) error {
+func (s *scripted) Engage(stream engageStream) error {
 	return s.engage(stream)
 }
 
 // script runs such a runner and returns its address.
-func script(t testing.TB, engage func(grpc.BidiStreamingServer[runnerpb.ClientMsg, runnerpb.RunnerMsg]) error) string {
+func script(t testing.TB, engage func(engageStream) error) string {
 	t.Helper()
 	server := grpc.NewServer()
 	runnerpb.RegisterRunnerProtocolServer(server, &scripted{engage: engage})
