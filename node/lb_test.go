@@ -5,7 +5,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,11 +58,34 @@ func TestLoadBalancerHasRunnersExecuteCalls(t *testing.T) {
 	})})
 	runner := run(t, node.Options{Driver: engine, Environ: []string{"FN_NODE_TYPE=pure-runner", "FN_GRPC_PORT=" + port}})
 	api := run(t, node.Options{Environ: []string{"FN_NODE_TYPE=api"}})
-	lb := run(t, node.Options{Environ: []string{"FN_NODE_TYPE=lb", "FN_RUNNER_API_URL=" + api.url, "FN_RUNNER_ADDRESSES=127.0.0.1:" + port}})
+	target, err := url.Parse(api.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var traced atomic.Int32
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-B3-Traceid") == "463ac35c9f6413ad" {
+			traced.Add(1)
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	defer between.Close()
+	lb := run(t, node.Options{Environ: []string{"FN_NODE_TYPE=lb", "FN_RUNNER_API_URL=" + between.URL, "FN_RUNNER_ADDRESSES=127.0.0.1:" + port}})
 	app := api.create("/v2/apps", `{"name":"app"}`)
 	fn := api.create("/v2/fns", `{"name":"fn","app_id":"`+app+`","image":"any"}`)
 	api.create("/v2/triggers", `{"name":"t","app_id":"`+app+`","fn_id":"`+fn+`","type":"http","source":"/x"}`)
 
+	request, err := http.NewRequest("POST", lb.url+"/invoke/"+fn, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-B3-TraceId", "463ac35c9f6413ad")
+	if response, err := http.DefaultTransport.RoundTrip(request); err != nil {
+		t.Error(err)
+	} else if response.Body.Close(); traced.Load() != 2 { // function and app
+		t.Errorf("%d look-ups with the trace of the call", traced.Load())
+	}
 	big := strings.Repeat("x", 1<<20)
 	for _, body := range []string{"", "hello", big} {
 		if status, got := lb.send("POST", "/invoke/"+fn, body); status != 200 || got != body {
@@ -77,12 +104,13 @@ func TestLoadBalancerHasRunnersExecuteCalls(t *testing.T) {
 		t.Errorf("ready: %d", status)
 	}
 	_, numbers := lb.send("GET", "/metrics", "")
-	for _, want := range []string{"fn_calls 6", "fn_completed 6", "fn_running 0", "fn_queued 0", "fn_lb_runner_exec_latency_count 6", "tine_definition_source_up 1"} {
+	for _, want := range []string{"fn_calls 7", "fn_completed 7", "fn_running 0", "fn_queued 0", "fn_lb_runner_exec_latency_count 7", "tine_definition_source_up 1"} {
 		if !strings.Contains(numbers, "\n"+want+"\n") {
 			t.Errorf("the metrics lack %s", want)
 		}
 	}
 
+	between.Close()
 	stopAll(t, api)
 	if status, _ := lb.send("POST", "/invoke/"+fn, "on"); status != 200 {
 		t.Errorf("without the API node: %d", status)

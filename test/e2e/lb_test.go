@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -189,6 +190,50 @@ func TestCallsThroughALoadBalancer(t *testing.T) {
 			t.Errorf("got %d %s", got.status, got.body)
 		}
 	})
+}
+
+func TestLoadBalancerLetsGoOfCallsWhoseClientLeft(t *testing.T) {
+	c := startCluster(t, nil)
+	id := c.api.fn(object{"timeout": 2}) // the function may finish
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, err := c.lb.do(c.lb.request("POST", "/invoke/"+id, "x", mode("hang")).WithContext(ctx))
+		left <- err
+	}()
+	c.runner.awaitMetric(t, "fn_running", "1")
+	c.lb.awaitMetric(t, "fn_running", "1")
+	leave()
+	if err := <-left; err == nil {
+		t.Error("there was an answer")
+	}
+	c.lb.awaitMetric(t, "fn_canceled", "1")
+	c.lb.awaitMetric(t, "fn_running", "0")
+	c.runner.awaitMetric(t, "fn_running", "0")
+}
+
+func TestLoadBalancerStopsAfterItsCalls(t *testing.T) {
+	c := startCluster(t, nil)
+	id := c.api.fn(nil)
+	c.invoke(id, "{}", nil).seen(t)
+	answers := make(chan answer, 2)
+	for _, header := range []map[string]string{nil, {"Fn-Invoke-Type": "detached"}} {
+		go func() {
+			got, err := c.lb.do(c.lb.request("POST", "/invoke/"+id, `{"sleepTime":2000}`, header))
+			if err != nil {
+				t.Error(err)
+			}
+			answers <- got
+		}()
+	}
+	c.runner.awaitMetric(t, "fn_running", "2")
+	c.lb.stop()
+	for range 2 {
+		if got := <-answers; got.status != 200 && got.status != 202 {
+			t.Errorf("got %d %s", got.status, got.body)
+		}
+	}
+	c.runner.awaitMetric(t, "fn_completed", "3") // the detached one, too
 }
 
 func TestLoadBalancerSeesChangesAndGoesOnWithoutItsAPI(t *testing.T) {
