@@ -82,8 +82,9 @@ func (l *listening) Invoke(ctx context.Context, call *Call) (*Response, error) {
 			return nil, err
 		}
 	} else {
-		earlier := call.BeforeStart
+		earlier, asked := call.BeforeStart, false
 		call.BeforeStart = func() error {
+			asked = true
 			if earlier != nil {
 				if err := earlier(); err != nil {
 					return err
@@ -91,6 +92,11 @@ func (l *listening) Invoke(ctx context.Context, call *Call) (*Response, error) {
 			}
 			return h.before(ctx)
 		}
+		defer func() {
+			if !asked { // the call may come again
+				call.BeforeStart = earlier
+			}
+		}()
 	}
 	returned := false
 	defer func() {

@@ -198,3 +198,26 @@ func TestListenersDoNotReplaceOneAnother(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Middleware may hand on a call again that was not placed.
+func TestListenersHearOnceOfACallThatIsTriedAgain(t *testing.T) {
+	d := &diary{}
+	next := d.answers(invoke.HoldBody(nil), nil)
+	tries := 0
+	invoker := invoke.Listen([]invoke.CallListener{d.listener("1")}, invoke.ListenOptions{})(
+		invoke.InvokerFunc(func(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
+			if tries++; tries < 3 {
+				return nil, invoke.ErrNotPlaced
+			}
+			return next.Invoke(ctx, call)
+		}))
+	call := newCall()
+	for range 3 {
+		if _, err := invoker.Invoke(t.Context(), call); err != nil && !errors.Is(err, invoke.ErrNotPlaced) {
+			t.Error(err)
+		}
+	}
+	if got := strings.Join(d.lines, ","); got != "held,before 1,sent,after 1" {
+		t.Error(got)
+	}
+}

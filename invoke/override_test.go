@@ -119,3 +119,14 @@ func TestCallThatNoRunnerCouldExecuteIsTheProgramsFault(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkOverriderThatChangesNothing(b *testing.B) {
+	call := newCall()
+	override := invoke.Overrider(func(_ *http.Request, _ *invoke.Call, e map[string]string) (map[string]string, error) { return e, nil })
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := override.Apply(nil, call); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
