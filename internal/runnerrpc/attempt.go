@@ -38,7 +38,7 @@ type attempt struct {
 // open opens a stream and sends the try. If it fails, nothing is left of it.
 func (c *Client) open(ctx context.Context, call *invoke.Call) (*attempt, error) {
 	a := &attempt{client: c, call: call, ctx: ctx, began: time.Now()}
-	text, err := encodeCall(call)
+	text, err := c.written.encode(call)
 	if err != nil {
 		return nil, fmt.Errorf("call %s cannot be written for a runner: %w", call.ID, err)
 	}
@@ -53,7 +53,7 @@ func (c *Client) open(ctx context.Context, call *invoke.Call) (*attempt, error) 
 		a.cancel()
 		return nil, c.notPlaced(a.ctx, err)
 	}
-	try := &runnerpb.TryCall{ModelsCallJson: string(text), SlotHashId: call.Slot, Extensions: call.Extensions}
+	try := &runnerpb.TryCall{ModelsCallJson: text, SlotHashId: call.Slot, Extensions: call.Extensions}
 	err = a.stream.Send(&runnerpb.ClientMsg{Body: &runnerpb.ClientMsg_Try{Try: try}})
 	switch {
 	case errors.Is(err, io.EOF): // receiving tells why
@@ -146,6 +146,7 @@ func (a *attempt) start() {
 func (a *attempt) receive() error {
 	err := a.stream.RecvMsg(&a.received)
 	if err == nil {
+		a.unsent = false // who answers has got something
 		return nil
 	}
 	if cause := a.sender.failure(); cause != nil {

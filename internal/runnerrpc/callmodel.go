@@ -1,10 +1,10 @@
 package runnerrpc
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"net/http"
 	"net/textproto"
@@ -27,23 +27,22 @@ const (
 // runner protocol; sizes are in MiB, times in seconds. What the other side
 // writes beyond it is ignored.
 type callModel struct {
-	ID          string                     `json:"id"`
-	Status      string                     `json:"status"`
-	Image       string                     `json:"image,omitempty"`
-	Delay       int32                      `json:"delay,omitempty"`
-	Type        string                     `json:"type,omitempty"`
-	Payload     string                     `json:"payload,omitempty"`
-	URL         string                     `json:"url,omitempty"`
-	Method      string                     `json:"method,omitempty"`
-	Timeout     int32                      `json:"timeout,omitempty"`
-	IdleTimeout int32                      `json:"idle_timeout,omitempty"`
-	TmpfsSize   uint32                     `json:"tmpfs_size,omitempty"`
-	Memory      uint64                     `json:"memory,omitempty"`
-	CPUs        milliCPU                   `json:"cpus,omitempty"`
-	Config      model.Config               `json:"config,omitempty"`
-	Annotations map[string]json.RawMessage `json:"annotations,omitempty"`
-	Headers     map[string][]string        `json:"headers,omitempty"`
-	SyslogURL   string                     `json:"syslog_url,omitempty"`
+	callPart
+	definitionPart
+}
+
+// callPart is what is different in every call.
+type callPart struct {
+	ID        string              `json:"id"`
+	Status    string              `json:"status"`
+	Delay     int32               `json:"delay,omitempty"`
+	Type      string              `json:"type,omitempty"`
+	Payload   string              `json:"payload,omitempty"`
+	URL       string              `json:"url,omitempty"`
+	Method    string              `json:"method,omitempty"`
+	TmpfsSize uint32              `json:"tmpfs_size,omitempty"`
+	CPUs      milliCPU            `json:"cpus,omitempty"`
+	Headers   map[string][]string `json:"headers,omitempty"`
 
 	CompletedAt       model.Timestamp `json:"completed_at"`
 	CreatedAt         model.Timestamp `json:"created_at"`
@@ -52,20 +51,40 @@ type callModel struct {
 	Stats             json.RawMessage `json:"stats,omitempty"`
 	Error             string          `json:"error,omitempty"`
 
-	AppID     string `json:"app_id"`
-	AppName   string `json:"app_name"`
 	TriggerID string `json:"trigger_id"`
-	FnID      string `json:"fn_id"`
 
-	Tine *tineModel `json:"tine,omitempty"`
+	// Of Tine's nodes only; Fn's runners ignore it.
+	Tine *tineCall `json:"tine_call,omitempty"`
 }
 
-// tineModel is what only Tine's nodes tell each other. Fn's runners ignore it.
-type tineModel struct {
+// tineCall is what only Tine's nodes tell each other about a call.
+type tineCall struct {
+	NoNetwork bool `json:"no_network,omitempty"`
+}
+
+// definitionPart is what is the same in all calls of a function.
+type definitionPart struct {
+	Image       string                     `json:"image,omitempty"`
+	Timeout     int32                      `json:"timeout,omitempty"`
+	IdleTimeout int32                      `json:"idle_timeout,omitempty"`
+	Memory      uint64                     `json:"memory,omitempty"`
+	Config      model.Config               `json:"config,omitempty"`
+	Annotations map[string]json.RawMessage `json:"annotations,omitempty"`
+	SyslogURL   string                     `json:"syslog_url,omitempty"`
+
+	AppID   string `json:"app_id"`
+	AppName string `json:"app_name"`
+	FnID    string `json:"fn_id"`
+
+	// Of Tine's nodes only; Fn's runners ignore it.
+	Tine *tineDefinition `json:"tine,omitempty"`
+}
+
+// tineDefinition is what only Tine's nodes tell each other about a function.
+type tineDefinition struct {
 	FnName       string          `json:"fn_name,omitempty"`
 	AppUpdatedAt model.Timestamp `json:"app_updated_at"`
 	FnUpdatedAt  model.Timestamp `json:"fn_updated_at"`
-	NoNetwork    bool            `json:"no_network,omitempty"`
 }
 
 // milliCPU is processor time, 1000 is one processor. Its text is a number of
@@ -108,47 +127,111 @@ func (c *milliCPU) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// encodeCall writes what a runner has to know of a call, except for its body.
-func encodeCall(call *invoke.Call) ([]byte, error) {
-	now := model.Now()
-	m := callModel{
-		ID: call.ID, Status: "running", Image: call.Fn.Image, Type: typeSync, Method: http.MethodPost, URL: requestURL(call),
-		Timeout: call.Fn.Timeout, IdleTimeout: call.Fn.IdleTimeout, Memory: call.Fn.Memory, Headers: call.Header,
-		CPUs: milliCPU(min(max(call.Container.MilliCPU, 0), maxMilliCPU)), TmpfsSize: uint32(min(max(call.Container.TmpMiB, 0), math.MaxUint32)),
-		Config: config(call), Annotations: annotations(call),
-		CreatedAt: now, StartedAt: now,
-		AppID: call.Fn.AppID, AppName: call.App.Name, FnID: call.Fn.ID,
-		Tine: &tineModel{
-			FnName: call.Fn.Name, AppUpdatedAt: call.App.UpdatedAt, FnUpdatedAt: call.Fn.UpdatedAt, NoNetwork: call.Container.NoNetwork,
-		},
+// never is the time of what has not happened.
+var never = model.Timestamp{}.String()
+
+// encode writes what a runner has to know of a call, except for its body.
+func (d *encodedDefinitions) encode(call *invoke.Call) (string, error) {
+	definition, err := d.of(call.App, call.Fn)
+	if err != nil {
+		return "", err
 	}
-	if call.App.SyslogURL != nil {
-		m.SyslogURL = *call.App.SyslogURL
+	var b strings.Builder
+	b.Grow(len(definition) + 1024)
+	b.WriteString(`{"id":`)
+	writeText(&b, call.ID)
+	b.WriteString(`,"status":"running","type":"`)
+	b.WriteString(typeOf(call))
+	b.WriteString(`","url":`)
+	writeText(&b, requestURL(call))
+	b.WriteString(`,"method":`)
+	writeText(&b, cmp.Or(call.Header.Get("Fn-Http-Method"), http.MethodPost))
+	if milli := min(max(call.Container.MilliCPU, 0), maxMilliCPU); milli > 0 {
+		fmt.Fprintf(&b, `,"cpus":"%dm"`, milli)
+	}
+	if mib := min(max(call.Container.TmpMiB, 0), math.MaxUint32); mib > 0 {
+		fmt.Fprintf(&b, `,"tmpfs_size":%d`, mib)
+	}
+	if call.Container.NoNetwork {
+		b.WriteString(`,"tine_call":{"no_network":true}`)
+	}
+	writeHeader(&b, call)
+	now := model.Now().String()
+	for _, text := range []string{`,"created_at":"`, now, `","started_at":"`, now, `","completed_at":"`, never, `","trigger_id":`} {
+		b.WriteString(text)
 	}
 	if call.Trigger != nil {
-		m.TriggerID = call.Trigger.ID
+		writeText(&b, call.Trigger.ID)
+	} else {
+		b.WriteString(`""`)
 	}
-	if call.Detached {
-		m.Type = typeDetached
-	}
-	if method := call.Header.Get("Fn-Http-Method"); method != "" {
-		m.Method = method
-	}
-	if call.ContentLength >= 0 && call.Header.Get("Content-Length") == "" {
-		m.Headers = withLength(call.Header, call.ContentLength)
-	}
-	return json.Marshal(m)
+	b.WriteString(",")
+	b.WriteString(definition)
+	b.WriteString("}")
+	return b.String(), nil
 }
 
-// withLength is a header that tells how long the body is, so that the runner need
-// not wait for its end to know it.
-func withLength(header http.Header, length int64) http.Header {
-	with := maps.Clone(header)
-	if with == nil {
-		with = http.Header{}
+func typeOf(call *invoke.Call) string {
+	if call.Detached {
+		return typeDetached
 	}
-	with["Content-Length"] = []string{strconv.FormatInt(length, 10)}
-	return with
+	return typeSync
+}
+
+// writeHeader writes the header, with the body's length if it is known, so that the
+// runner need not wait for the body's end to know it.
+func writeHeader(b *strings.Builder, call *invoke.Call) {
+	b.WriteString(`,"headers":{`)
+	length := ""
+	if call.ContentLength >= 0 {
+		length = strconv.FormatInt(call.ContentLength, 10)
+		b.WriteString(`"Content-Length":["` + length + `"]`)
+	}
+	first := length == ""
+	for name, values := range call.Header {
+		if name == "Content-Length" && length != "" {
+			continue
+		}
+		if !first {
+			b.WriteByte(',')
+		}
+		first = false
+		writeText(b, name)
+		b.WriteString(":[")
+		for i, value := range values {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			writeText(b, value)
+		}
+		b.WriteByte(']')
+	}
+	b.WriteByte('}')
+}
+
+// writeText writes a JSON string.
+func writeText(b *strings.Builder, text string) {
+	if isPlain(text) {
+		b.WriteByte('"')
+		b.WriteString(text)
+		b.WriteByte('"')
+		return
+	}
+	quoted, err := json.Marshal(text)
+	if err != nil { // cannot happen: any text has a JSON form
+		panic(err)
+	}
+	b.Write(quoted)
+}
+
+// isPlain accepts text that is the same in JSON.
+func isPlain(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // requestURL is where the call came from. Nothing is sent there: runners of Fn
@@ -161,24 +244,6 @@ func requestURL(call *invoke.Call) string {
 	return made.String()
 }
 
-// config is what the function's process gets of its definition and that of its
-// app. Source: the runner protocol.
-func config(call *invoke.Call) model.Config {
-	merged := model.Environment(call.App, call.Fn)
-	maps.Copy(merged, model.Config{
-		"FN_MEMORY": strconv.FormatUint(call.Fn.Memory, 10), "FN_TYPE": typeSync, "FN_FN_ID": call.Fn.ID, "FN_APP_ID": call.Fn.AppID,
-	})
-	return merged
-}
-
-// annotations are those of the app, and those of the function over them.
-func annotations(call *invoke.Call) map[string]json.RawMessage {
-	merged := make(map[string]json.RawMessage, len(call.App.Annotations)+len(call.Fn.Annotations))
-	maps.Copy(merged, call.App.Annotations)
-	maps.Copy(merged, call.Fn.Annotations)
-	return merged
-}
-
 // maxCallText bounds identifiers and names, in bytes. Those of Fn are of 255 at
 // most.
 const maxCallText = 1 << 10
@@ -187,34 +252,47 @@ const maxCallText = 1 << 10
 // is what the header says of it. A definition that is known already is not made
 // again: App and Fn are the same objects then.
 func (d *definitions) decodeCall(text string) (*invoke.Call, error) {
+	if call := d.decodeFast(text); call != nil {
+		return call, nil
+	}
 	var m callModel
 	if err := json.Unmarshal([]byte(text), &m); err != nil {
 		return nil, fmt.Errorf("the call cannot be read: %w", err)
 	}
-	return d.callOf(&m)
+	if err := m.definitionPart.check(); err != nil {
+		return nil, err
+	}
+	known := d.of(&m.definitionPart)
+	return m.callPart.call(known)
 }
 
-func (d *definitions) callOf(m *callModel) (*invoke.Call, error) {
+// check refuses what is no definition of a function.
+func (m *definitionPart) check() error {
 	switch {
-	case m.ID == "" || len(m.ID) > maxCallText || !isVisible(m.ID):
-		return nil, errors.New("the call cannot be read: it has no identifier, or one that is no plain text")
 	case m.Image == "":
-		return nil, errors.New("the call cannot be read: it names no image")
+		return errors.New("the call cannot be read: it names no image")
 	case m.Timeout < 0 || m.IdleTimeout < 0:
-		return nil, errors.New("the call cannot be read: it has a negative time")
+		return errors.New("the call cannot be read: it has a negative time")
 	case len(m.FnID) > maxCallText || len(m.AppID) > maxCallText:
-		return nil, errors.New("the call cannot be read: it has an identifier that is too long")
+		return errors.New("the call cannot be read: it has an identifier that is too long")
 	}
-	app, fn := d.of(m)
+	return nil
+}
+
+// call makes a call of a function.
+func (m *callPart) call(of definition) (*invoke.Call, error) {
+	if m.ID == "" || len(m.ID) > maxCallText || !isVisible(m.ID) {
+		return nil, errors.New("the call cannot be read: it has no identifier, or one that is no plain text")
+	}
 	call := &invoke.Call{
-		ID: m.ID, App: app, Fn: fn, Header: header(m.Headers), Body: http.NoBody, Detached: m.Type == typeDetached,
+		ID: m.ID, App: of.app, Fn: of.fn, Header: header(m.Headers), Body: http.NoBody, Detached: m.Type == typeDetached,
 		Container: invoke.Container{TmpMiB: int64(m.TmpfsSize), MilliCPU: int64(m.CPUs)},
 	}
 	if m.Tine != nil {
 		call.Container.NoNetwork = m.Tine.NoNetwork
 	}
 	if m.TriggerID != "" {
-		call.Trigger = &model.Trigger{ID: m.TriggerID, AppID: m.AppID, FnID: m.FnID}
+		call.Trigger = &model.Trigger{ID: m.TriggerID, AppID: of.fn.AppID, FnID: of.fn.ID}
 	}
 	call.ContentLength = declaredLength(call.Header)
 	return call, nil

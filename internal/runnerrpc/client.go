@@ -17,6 +17,7 @@ type Client struct {
 	address string
 	conn    *grpc.ClientConn
 	rpc     runnerpb.RunnerProtocolClient
+	written encodedDefinitions
 	maxCall int // bytes of a call without its body
 
 	mu     sync.Mutex    // guards the rest

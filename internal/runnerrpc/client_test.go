@@ -195,6 +195,11 @@ func TestErrorsOfARunnerAreThoseOfTheCall(t *testing.T) {
 	late := func(messages ...*runnerpb.RunnerMsg) func(engageStream) error {
 		return answering(append(messages, endOf(&runnerpb.CallFinished{ErrorCode: 504, ErrorStr: "Timed out", ErrorUser: true}))...)
 	}
+	losing := func(messages ...*runnerpb.RunnerMsg) func(engageStream) error {
+		return func(stream engageStream) error {
+			return errors.Join(answering(messages...)(stream), status.Error(codes.Unavailable, "gone"))
+		}
+	}
 	for name, test := range map[string]struct {
 		engage   func(engageStream) error
 		status   int
@@ -202,18 +207,15 @@ func TestErrorsOfARunnerAreThoseOfTheCall(t *testing.T) {
 		user     bool
 		unplaced bool
 	}{
-		"of the function": {failed(502, "function failed", true), 502, "function failed", true, false},
-		"of the platform": {failed(400, "Invalid Fn image", false), 400, "Invalid Fn image", false, false},
-		"of its own":      {failed(450, "custom", false), 450, "custom", false, false},
-		"not for clients": {failed(0, "secret", false), 500, "internal server error", false, false},
-		"busy":            {failed(503, "no room", false), 503, "no room", false, true},
-		"busy by status":  {func(engageStream) error { return status.Error(codes.Code(503), "no try") }, 503, "Timed out - server too busy", false, true},
-		"late and short":  {late(startOf("Content-Length", "2"), pieceOf("a")), 504, "Timed out", true, false},
-		"lost":            {func(engageStream) error { return status.Error(codes.Unavailable, "gone") }, 500, "internal server error", false, false},
-		"lost after a part": {func(s engageStream) error {
-			s.Send(startOf("Content-Length", "2"))
-			return status.Error(codes.Unavailable, "gone")
-		}, 500, "internal server error", false, false},
+		"of the function":        {failed(502, "function failed", true), 502, "function failed", true, false},
+		"of the platform":        {failed(400, "Invalid Fn image", false), 400, "Invalid Fn image", false, false},
+		"of its own":             {failed(450, "custom", false), 450, "custom", false, false},
+		"not for clients":        {failed(0, "secret", false), 500, "internal server error", false, false},
+		"busy":                   {failed(503, "no room", false), 503, "no room", false, true},
+		"busy by status":         {func(engageStream) error { return status.Error(codes.Code(503), "no try") }, 503, "Timed out - server too busy", false, true},
+		"late and short":         {late(startOf("Content-Length", "2"), pieceOf("a")), 504, "Timed out", true, false},
+		"lost":                   {losing(), 500, "internal server error", false, false},
+		"lost after a part":      {losing(startOf("Content-Length", "2")), 500, "internal server error", false, false},
 		"no end":                 {answering(), 500, "internal server error", false, false},
 		"two beginnings":         {answering(startOf("Content-Length", "2"), startOf(), endOf(success)), 500, "internal server error", false, false},
 		"empty message":          {answering(&runnerpb.RunnerMsg{}), 500, "internal server error", false, false},
@@ -235,6 +237,31 @@ func TestErrorsOfARunnerAreThoseOfTheCall(t *testing.T) {
 		}
 		if test.unplaced != errors.Is(err, model.ErrServerBusy) {
 			t.Errorf("%s: busy or not: %v", name, err)
+		}
+	}
+}
+
+// Without having got the try, a runner that is not there has not executed it; but what
+// has answered has got it, whatever became of sending.
+func TestAnswerProvesThatTheTryHasArrived(t *testing.T) {
+	gone := status.Error(codes.Unavailable, "gone")
+	for _, test := range []struct {
+		engage   func(engageStream) error
+		unplaced bool
+	}{
+		{func(engageStream) error { return gone }, true},
+		{func(stream engageStream) error { stream.Send(startOf()); stream.Send(pieceOf("x")); return gone }, false},
+	} {
+		client := dial(t, script(t, test.engage), ClientOptions{})
+		for range 20 { // sending the try wins or loses against the end of the stream
+			response, err := client.Invoke(t.Context(), newCall("x"))
+			if err == nil {
+				_, err = io.ReadAll(response.Body)
+				response.Body.Close()
+			}
+			if err == nil || !test.unplaced && errors.Is(err, invoke.ErrNotPlaced) {
+				t.Fatalf("got %v", err)
+			}
 		}
 	}
 }
@@ -323,7 +350,7 @@ func TestCallerWhoLeavesCancelsTheCallOnTheRunner(t *testing.T) {
 			close(took)
 			<-stream.Context().Done()
 			close(ended)
-			return err
+			return errors.Join(err, stream.Context().Err())
 		}), ClientOptions{})
 		ctx, cancel := test.leave(t.Context())
 		go func() {

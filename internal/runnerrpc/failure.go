@@ -49,8 +49,10 @@ func (c *Client) failureOf(finished *runnerpb.CallFinished) error {
 // lost is the error of a stream that broke after the call was on its way: nobody
 // knows whether it was executed.
 func (c *Client) lost(ctx context.Context, err error) error {
+	_, bounded := ctx.Deadline()
 	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	// The runner knows the deadline too, and may be the first to say that it has passed.
+	case errors.Is(ctx.Err(), context.DeadlineExceeded), bounded && status.Code(err) == codes.DeadlineExceeded:
 		return fmt.Errorf("%w: runner %s: %w", model.ErrReservation, c.address, err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: runner %s: %w", model.ErrClientCanceled, c.address, context.Cause(ctx))

@@ -48,89 +48,93 @@ type LogLine struct {
 	Text   []byte
 }
 
+// logStream is a runner's side of a stream of logs.
+type logStream = grpc.BidiStreamingServer[runnerpb.LogRequestMsg, runnerpb.LogResponseMsg]
+
 // StreamLogs delivers what functions print to a reader, a batch for each request.
-func (s *Server) StreamLogs(stream grpc.BidiStreamingServer[runnerpb.LogRequestMsg, runnerpb.LogResponseMsg]) (err error) {
+func (s *Server) StreamLogs(stream logStream) (err error) {
 	if s.opts.Logs == nil {
 		return status.Error(codes.Unimplemented, "runner not configured with logStreamer")
-	}
-	first, err := stream.Recv()
-	if err != nil {
-		return err
-	}
-	begin, ok := first.GetBody().(*runnerpb.LogRequestMsg_Start_)
-	if !ok {
-		return breached("the first message is no start")
 	}
 	// A reader does not keep the runner from stopping.
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	defer context.AfterFunc(s.draining, cancel)()
+	requests := s.logRequests(ctx, stream)
+	first, err := s.nextLogRequest(requests)
+	if err != nil {
+		return endOfLogs(err)
+	}
+	begin, ok := first.GetBody().(*runnerpb.LogRequestMsg_Start_)
+	if !ok {
+		return breached("the first message is no start")
+	}
 	reader, err := s.opts.Logs.OpenLogs(ctx, begin.Start.GetConfig())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, reader.Close()) }()
-	requests := s.logRequests(ctx, stream)
-	for {
-		select {
-		case <-s.draining.Done():
-			return status.Error(codes.Unavailable, "the runner stops")
-		case request, ok := <-requests:
-			if !ok {
-				return nil
-			}
-			if request.err != nil {
-				return request.err
-			}
-			batch, err := reader.Next(ctx, request.acked)
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("logs of functions: %w", err)
-			}
-			if err := stream.Send(logMessage(batch)); err != nil {
-				return err
-			}
-		}
+	for err == nil {
+		err = s.deliverLogs(ctx, stream, reader, requests)
+	}
+	return errors.Join(endOfLogs(err), reader.Close())
+}
+
+// endOfLogs is how a stream ends that ended with an error.
+func endOfLogs(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// deliverLogs waits for a request and sends what it asks for.
+func (s *Server) deliverLogs(ctx context.Context, stream logStream, reader LogReader, requests <-chan logRequest) error {
+	request, err := s.nextLogRequest(requests)
+	if err != nil {
+		return err
+	}
+	_, acked := request.GetBody().(*runnerpb.LogRequestMsg_Ack_)
+	if _, ready := request.GetBody().(*runnerpb.LogRequestMsg_Ready_); !acked && !ready {
+		return breached("a message that is neither ack nor ready came after the start")
+	}
+	batch, err := reader.Next(ctx, acked)
+	switch {
+	case err == nil:
+		return stream.Send(logMessage(batch))
+	case errors.Is(err, io.EOF):
+		return err
+	}
+	return fmt.Errorf("logs of functions: %w", err)
+}
+
+// logRequest is a message of a reader, or why there are no more.
+type logRequest struct {
+	message *runnerpb.LogRequestMsg
+	err     error
+}
+
+// nextLogRequest waits for a message.
+func (s *Server) nextLogRequest(requests <-chan logRequest) (*runnerpb.LogRequestMsg, error) {
+	select {
+	case request := <-requests:
+		return request.message, request.err
+	case <-s.draining.Done():
+		return nil, status.Error(codes.Unavailable, "the runner stops")
 	}
 }
 
-// logRequest asks for a batch.
-type logRequest struct {
-	acked bool
-	err   error // that ends the stream
-}
-
-// logRequests receives what a reader asks for. The channel is closed when it asks for
-// nothing more.
-func (s *Server) logRequests(ctx context.Context, stream grpc.BidiStreamingServer[runnerpb.LogRequestMsg, runnerpb.LogResponseMsg]) <-chan logRequest {
+// logRequests receives a reader's messages until ctx ends or one is an error.
+func (s *Server) logRequests(ctx context.Context, stream logStream) <-chan logRequest {
 	requests := make(chan logRequest)
 	s.pumps.Go(func() {
-		defer close(requests)
 		for {
 			message, err := stream.Recv()
-			var request logRequest
-			switch {
-			case errors.Is(err, io.EOF):
-				return
-			case err != nil:
-				request.err = err
-			default:
-				switch message.GetBody().(type) {
-				case *runnerpb.LogRequestMsg_Ack_:
-					request.acked = true
-				case *runnerpb.LogRequestMsg_Ready_:
-				default:
-					request.err = breached("a message that is neither ack nor ready came after the start")
-				}
-			}
 			select {
-			case requests <- request:
+			case requests <- logRequest{message, err}:
 			case <-ctx.Done():
 				return
 			}
-			if request.err != nil {
+			if err != nil {
 				return
 			}
 		}

@@ -34,6 +34,9 @@ func (x *engagement) receiveBody(call *invoke.Call) error {
 		return err
 	}
 	gathered := piece
+	if !last && call.ContentLength >= 0 && call.ContentLength <= gatherBytes {
+		gathered = append(make([]byte, 0, call.ContentLength), piece...)
+	}
 	for !last && call.ContentLength >= 0 && call.ContentLength <= gatherBytes {
 		if int64(len(gathered)) > call.ContentLength {
 			return breached("the request's body is longer than its header says")
