@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -63,7 +64,8 @@ func (x *placing) notPlaced(m *Member, err error) {
 		p.tracker.Ended(x.call, m, true)
 	}
 	x.lastErr = fmt.Errorf("%s: %w", m.Address(), err)
-	isBusy := errors.Is(err, model.ErrServerBusy)
+	// Another node may say so in other words.
+	isBusy := errors.Is(err, model.ErrServerBusy) || model.Describe(err).Status == http.StatusServiceUnavailable
 	p.opts.Observer.NotPlaced(isBusy)
 	if !isBusy {
 		p.failing(m, m.failed(time.Now(), false, p.opts.MaxBackoff), err)
@@ -140,6 +142,9 @@ func (a *answer) Close() error {
 // failing tells the log that a runner began to fail.
 func (p *Placer) failing(m *Member, began bool, err error) {
 	if began {
+		if p.tracker != nil {
+			p.tracker.Lost(m)
+		}
 		p.opts.Logger.Warn("a runner does not take calls, others are tried before it", slog.String("runner", m.Address()), slog.Any("error", err))
 	}
 }
