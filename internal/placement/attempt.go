@@ -40,7 +40,7 @@ func (x *placing) attempt(ctx context.Context, m *Member) (*invoke.Response, err
 	panicked = false
 	switch {
 	case err == nil:
-		p.recovered(m, m.answered())
+		p.recovered(m, m.answered(x.attempted))
 		if p.tracker != nil {
 			p.tracker.Answered(x.call, m)
 		}
@@ -71,7 +71,7 @@ func (x *placing) notPlaced(m *Member, err error) {
 		p.failing(m, m.failed(time.Now(), false, p.opts.MaxBackoff), err)
 		return
 	}
-	p.recovered(m, m.full(time.Now()))
+	p.recovered(m, m.full(x.attempted, time.Now()))
 	if after := model.RetryAfter(err); after > 0 && (x.retryAfter == 0 || after < x.retryAfter) {
 		x.retryAfter = after
 	}
@@ -87,7 +87,7 @@ func (x *placing) failed(ctx context.Context, m *Member, err error) error {
 	case model.Describe(err).Kind == model.ErrInternal:
 		p.failing(m, m.failed(time.Now(), true, p.opts.MaxBackoff), err)
 	default: // the runner has said what was wrong
-		p.recovered(m, m.answered())
+		p.recovered(m, m.answered(x.attempted))
 		if p.tracker != nil {
 			p.tracker.Answered(x.call, m)
 		}
