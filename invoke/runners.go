@@ -7,8 +7,8 @@ import "context"
 //
 // Invoke must not change the call's Header and Extensions: after an error that
 // wraps [ErrNotPlaced] another runner gets them. If that error also wraps
-// [model.ErrServerBusy], the runner is well but has no room. Invoke should
-// not take long to find out that a runner cannot be reached.
+// [model.ErrServerBusy], or has its status, the runner is well but has no room.
+// Invoke should not take long to find out that a runner cannot be reached.
 type Runner interface {
 	Invoker
 

@@ -27,7 +27,15 @@ const (
 // firstRunners is how many runners a function may be cold on at one time, at
 // first: calls that come together wait for few launches of images, not for one on
 // each machine. Where it has been answered on more, so many more may be added.
-const firstRunners = 2
+//
+// It is a limit only for runners that have fewer than coldCalls of the function, as
+// each call needs an instance of its own, and that have not kept their first caller
+// waiting for coldPatience: it may be a function that takes long to answer.
+const (
+	firstRunners = 2
+	coldCalls    = 16
+	coldPatience = 10 * time.Second
+)
 
 // choices chooses the cheaper of two runners that know the function, or one more
 // that does not.
@@ -50,6 +58,7 @@ type run struct {
 	busy     int    // calls
 	most     int    // calls at one time, so probably instances, within the idle timeout
 	mostAt   time.Time
+	beganAt  time.Time // when the first call did
 	lastAt   time.Time // when a call began or ended
 	answered bool
 }
@@ -135,14 +144,14 @@ func (c *choices) choose(call *invoke.Call, among []*Member) *Member {
 				continue
 			case r.answered:
 				answered++
-			default:
+			case r.busy < coldCalls && now.Sub(r.beganAt) < coldPatience:
 				pending++
 			}
 			known = append(known, one)
 		}
 	}
 	best := pick(warm, pick(known, candidate{}))
-	if best.member != nil && (best.cost <= runnerCost || pending >= max(firstRunners, answered) || pending+answered == len(among)) {
+	if best.member != nil && (best.cost <= runnerCost || pending >= max(firstRunners, answered) || len(warm)+len(known) == len(among)) {
 		return best.member
 	}
 	return pick([]candidate{next(call.Fn.ID, s, among)}, best).member
@@ -263,7 +272,7 @@ func (c *choices) Began(call *invoke.Call, m *Member) {
 	s.idle = time.Duration(call.Fn.IdleTimeout) * time.Second
 	r := s.at(m)
 	if r == nil {
-		r = &run{member: m, rank: mix(hash(call.Fn.ID), m.hash)}
+		r = &run{member: m, rank: mix(hash(call.Fn.ID), m.hash), beganAt: now}
 		s.runs = append(s.runs, r)
 	}
 	r.busy++
@@ -304,5 +313,17 @@ func (c *choices) Ended(call *invoke.Call, m *Member, refused bool) {
 		s.runs = slices.DeleteFunc(s.runs, func(other *run) bool { return other == r })
 	case refused:
 		r.most = max(r.busy, r.most-1)
+	}
+}
+
+// Lost forgets what ran at a member.
+func (c *choices) Lost(m *Member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.functions {
+		s.runs = slices.DeleteFunc(s.runs, func(r *run) bool { return r.member == m && r.busy == 0 })
+		if r := s.at(m); r != nil {
+			r.answered, r.most, r.beganAt = false, r.busy, time.Now()
+		}
 	}
 }

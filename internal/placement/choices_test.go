@@ -50,19 +50,70 @@ func used(fakes []*fake) (n int) {
 
 // Many first calls of a function do not start it everywhere.
 func TestNoHerdOnAColdFunction(t *testing.T) {
+	for calls, most := range map[int]int{2: 1, 30: firstRunners, 100: 100/coldCalls + firstRunners} {
+		synctest.Test(t, func(t *testing.T) {
+			fakes := fleet(20)
+			p := New(Options{Pool: poolOf(fakes...)})
+			burst(t, p, "f", calls)
+			if n := used(fakes); n > most {
+				t.Errorf("%d calls have started it on %d runners", calls, n)
+			}
+		})
+	}
+}
+
+// A function that needs many runners gets them step by step, also if it takes long
+// to answer.
+func TestBusyFunctionSpreads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fakes := fleet(20)
 		p := New(Options{Pool: poolOf(fakes...)})
-		burst(t, p, "f", 100)
-		if n := used(fakes); n != firstRunners {
-			t.Errorf("it was started on %d runners", n)
-		}
-		// Once it runs, as many more calls as those have spread, step by step.
 		for range 5 {
 			burst(t, p, "f", 400)
 		}
-		if n := used(fakes); n < 8 {
+		if n := used(fakes); n < 18 {
 			t.Errorf("400 calls at once are on %d runners", n)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		fakes := fleet(4)
+		for _, f := range fakes {
+			f.invoke = takes(time.Hour)
+		}
+		p := New(Options{Pool: poolOf(fakes...)})
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 48 {
+			go p.Invoke(ctx, callOf("f"))
+			time.Sleep(coldPatience / 8)
+		}
+		for _, level := range p.Levels() {
+			if level.InFlight < 6 {
+				t.Errorf("%+v of 48 calls", level)
+			}
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
+// What ran on a runner that was lost does not count as warm when it is back.
+func TestLostRunnerIsCold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		policy := NewChoices().(*choices)
+		fakes := fleet(1)
+		p := New(Options{Pool: poolOf(fakes...), Policy: policy})
+		burst(t, p, "f", 3)
+		if r := policy.functions["f"].runs[0]; !r.warm() || r.most != 3 {
+			t.Errorf("%+v", r)
+		}
+		fakes[0].invoke = failWith(errUnreachable)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := p.Invoke(ctx, callOf("g")); err == nil {
+			t.Error("no error")
+		}
+		if s := policy.functions["f"]; len(s.runs) != 0 {
+			t.Errorf("%+v", s.runs[0])
 		}
 	})
 }
