@@ -2,6 +2,7 @@
 
 GO ?= go
 TOOL = $(GO) tool -modfile=tools/go.mod
+BUF = $(GO) tool -modfile=tools/proto/go.mod buf
 
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(if $(shell command -v gcc || command -v cc),-race)
@@ -13,7 +14,7 @@ FUZZTIME ?= 10s
 CYCLES ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo build test test-short check bench bench-quick leak fmt fmt-check vet lint vulncheck generate fuzz engine engine-stop clean
+.PHONY: help run demo build test test-short check bench bench-quick leak fmt fmt-check vet lint proto vulncheck generate fuzz engine engine-stop clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +36,7 @@ test: engine ## all tests with the race detector, those with a container engine 
 test-short: ## all tests, without those that find no container engine
 	$(GO) test ./...
 
-check: fmt-check vet lint test ## what must pass before a commit: format, vet, lint, generated files, tests
+check: fmt-check vet lint proto test ## what must pass before a commit: format, vet, lint, generated files, tests
 
 bench: engine ## measure everything, for ten minutes; figures as a table and in bin/bench.json
 	@$(GO) build -o bin/bench ./test/bench && exec bin/bench -install -json bin/bench.json $(BENCHFLAGS)
@@ -58,6 +59,16 @@ vet:
 
 lint: ## golangci-lint, built from tools/go.mod at its first use
 	$(TOOL) golangci-lint run
+
+# proto/runner.binpb is the protocol as Fn's nodes speak it, and is not written again.
+proto: ## the runner protocol: its style, that it is still Fn's, that what is generated from it is up to date
+	$(BUF) lint proto
+	$(BUF) breaking proto --against proto/runner.binpb
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \
+	(cd internal/runnerrpc/runnerpb && $(GO) tool -modfile=../../../tools/proto/go.mod buf generate ../../../proto --template ../../../proto/buf.gen.yaml -o "$$fresh") && \
+	for file in runner.pb.go runner_grpc.pb.go; do \
+		cmp -s "$$fresh/$$file" internal/runnerrpc/runnerpb/$$file || { echo "make generate would change internal/runnerrpc/runnerpb/$$file"; exit 1; }; \
+	done
 
 vulncheck: ## known vulnerabilities in what we use; needs the network
 	$(TOOL) govulncheck ./...

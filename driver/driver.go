@@ -54,7 +54,8 @@ func (e *PullError) Error() string {
 	return fmt.Sprintf("Failed to pull image '%s': %s", e.Image, e.Message)
 }
 
-// Driver makes containers on one engine. It must be safe for concurrent use.
+// Driver makes containers on one engine, or wraps another one to change what is
+// made: see [KeyExtender]. It must be safe for concurrent use.
 // Every method returns by its own deadline also when the engine hangs; the
 // context can only shorten that.
 type Driver interface {
@@ -128,7 +129,8 @@ type Container interface {
 }
 
 // MemoryMeter is implemented by containers of drivers that can tell what one holds
-// without asking an engine for it.
+// without asking an engine for it. A container that wraps another passes it on by
+// [HeldMemory].
 type MemoryMeter interface {
 	// HeldMemory is the memory in bytes that the container's processes, and the
 	// kernel on their behalf, hold now: without copies of files, which the kernel

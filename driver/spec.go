@@ -47,7 +47,8 @@ type Spec struct {
 	// once at most, at any time from Create on, and returns at once.
 	OnDrain func()
 
-	// Extensions is the call's side data, for drivers that wrap another.
+	// Extensions is the side data of the call that came last, for drivers that wrap
+	// another; see KeyExtender for which calls the container serves.
 	Extensions map[string]string
 }
 

@@ -21,8 +21,8 @@ var ErrNotPlaced = errors.New("call was not placed")
 
 // Call is one request for one execution of a function.
 //
-// App, Fn and Trigger are shared with other calls and must not be changed;
-// Header, Body and Extensions belong to the call.
+// App, Fn and Trigger are shared with other calls and must not be changed, except
+// by an [Overrider], which gets copies; the rest belongs to the call.
 type Call struct {
 	ID      string
 	App     *model.App
@@ -40,13 +40,38 @@ type Call struct {
 	Body          io.ReadCloser
 	ContentLength int64 // bytes, -1 if unknown
 
-	// Extensions is side data from embedding programs to drivers. Keys that begin
-	// with FN_ are reserved; see ExtRegistryToken.
+	// Extensions is side data from embedding programs to drivers. It travels with
+	// the call from a load balancer to a runner, and no function or client sees it.
+	// ExtRegistryToken is reserved.
 	Extensions map[string]string
 
+	// Container is what the call's container gets beside its definition.
+	Container Container
+
+	// Slot, if set, tells which of the function's instances may serve the call, in
+	// place of its definition: those that were launched for calls with the same.
+	Slot string
+
+	// Detached says that nobody wants the answer. OnStart is what its caller waits
+	// for, wherever the call is executed.
+	Detached bool
+	// BeforeStart, if set, is called once when an instance is held on this node, before
+	// anything is sent to it, by the goroutine that called Invoke. An error ends the call
+	// with it; the function sees nothing of the call, and the instance serves others.
+	BeforeStart func() error
+
 	// OnStart, if set, is called once when an instance is held and the request
-	// is about to be sent to it.
+	// is about to be sent to it. Of a call on another node that is not detached, it
+	// is called at the latest with the answer.
 	OnStart func()
+}
+
+// Container is what a container gets that no definition can ask for. Zero leaves
+// it to the node.
+type Container struct {
+	TmpMiB    int64 // size of /tmp
+	MilliCPU  int64 // processor time that it may use, 1000 is one processor
+	NoNetwork bool  // loopback only
 }
 
 // ExtRegistryToken is the key of a call's extension whose value, if not empty, is

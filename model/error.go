@@ -95,6 +95,14 @@ const (
 	ErrImageVolume
 	ErrClientCanceled
 
+	ErrFunctionPrematureWrite
+	ErrFunctionClosedPipe
+	ErrDetachedUnsupported
+	ErrReservation
+	ErrInvalidImage
+	ErrRemote
+	ErrRemoteFunction
+
 	kindCount
 )
 
@@ -200,6 +208,15 @@ var kinds = [kindCount]kindRow{
 	ErrImagePullFailed:         {502, "Failed to pull image", true},
 	ErrImageVolume:             {400, "image has Volume definition", false},
 	ErrClientCanceled:          {StatusClientClosedRequest, "Client cancelled context", false},
+
+	ErrFunctionPrematureWrite: {502, "function invoked write before receiving entire request", true},
+	ErrFunctionClosedPipe:     {502, "function closed pipe while receiving request", true},
+	ErrDetachedUnsupported:    {501, "Detach call functions are not supported on this server", false},
+	ErrReservation:            {500, "Unable to service the request for the reservation period", false},
+	ErrInvalidImage:           {400, "Invalid Fn image", false},
+	// What another node told, with a status and a text that are in no row here.
+	ErrRemote:         {500, "internal server error", false},
+	ErrRemoteFunction: {502, "function failed", true},
 }
 
 func (k Kind) known() bool { return k >= 0 && k < kindCount }

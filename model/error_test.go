@@ -93,6 +93,14 @@ var errorTable = []struct {
 	{ErrImagePullFailed, 502, "Failed to pull image", true},
 	{ErrImageVolume, 400, "image has Volume definition", false},
 	{ErrClientCanceled, 444, "Client cancelled context", false},
+
+	{ErrFunctionPrematureWrite, 502, "function invoked write before receiving entire request", true},
+	{ErrFunctionClosedPipe, 502, "function closed pipe while receiving request", true},
+	{ErrDetachedUnsupported, 501, "Detach call functions are not supported on this server", false},
+	{ErrReservation, 500, "Unable to service the request for the reservation period", false},
+	{ErrInvalidImage, 400, "Invalid Fn image", false},
+	{ErrRemote, 500, "internal server error", false},
+	{ErrRemoteFunction, 502, "function failed", true},
 }
 
 func TestErrorTable(t *testing.T) {

@@ -30,9 +30,12 @@ func (n *Node) openDriver(ctx context.Context, size *capacity.Sizing) (driver.Dr
 	if err != nil {
 		return nil, err
 	}
+	layers := []driver.Driver{engine}
 	for _, wrap := range n.opts.WrapDriver {
 		engine = wrap(engine)
+		layers = append(layers, engine)
 	}
+	n.keys = instanceKey(layers)
 	n.stack.push("the container engine", engine.Close)
 	can := engine.Capabilities()
 	n.log.Info("container engine", slog.String("driver", can.Name), slog.String("version", can.Version))

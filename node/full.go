@@ -19,7 +19,6 @@ import (
 	"github.com/tinefn/tine/internal/sockdir"
 	"github.com/tinefn/tine/internal/store"
 	"github.com/tinefn/tine/internal/syslog"
-	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
 )
 
@@ -51,16 +50,14 @@ func (n *Node) buildFull(ctx context.Context, router *edge.Router) error {
 	if err := n.serveRegistry(instances); err != nil {
 		return err
 	}
-	var invoker invoke.Invoker = local
-	for _, wrap := range n.opts.Middleware {
-		invoker = wrap(invoker)
-	}
-	targets := catalog.New(definitions, catalog.DefaultTTL)
+	invoker := n.extend(local, whenHeld)
+	targets := catalog.New(n.heard(definitions), catalog.DefaultTTL)
 	standby := runner.NewStandby(local, definitions)
 	n.stack.push("minimum instances", func(context.Context) error { standby.Close(); return nil })
 	calls := gateway.New(gateway.Options{
 		Catalog: targets, Invoker: invoker,
 		Logger: n.log, MaxDetachedBytes: n.config.Runner.MaxDetachedBytes,
+		Override: n.opts.Override, NoInvoke: n.opts.OmitInvoke, NoTriggers: n.opts.OmitTriggers,
 	})
 	n.stack.push("detached calls", calls.Close)
 	calls.Register(router)
@@ -148,7 +145,7 @@ func (n *Node) buildRunner(instances *pool.Pool) (*runner.Runner, error) {
 	n.stack.push("syslog", func(context.Context) error { lines.Close(); return nil })
 	local := runner.New(runner.Options{
 		Pool: instances, Logger: n.log, Hostname: hostname, Scale: model.Scale(c.Scale),
-		Runtimes: n.runtimes(),
+		Runtimes: n.runtimes(), InstanceKey: n.keys, Override: n.opts.Override,
 		Observer: metrics.NewCalls(n.registry), LogOutput: c.LogOutput, MaxLogBytes: c.MaxLogBytes, Syslog: lines,
 		Limits: driver.Limits{
 			Processes: c.Processes, DiskMiB: c.DiskMiB, OpenFiles: c.OpenFiles, LockedMemoryBytes: c.LockedMemoryBytes,

@@ -2,48 +2,27 @@
 // they are connected, and in which order they start and stop. It is the only
 // package that knows all others, and does nothing else.
 //
-// A program that embeds a node calls [New] and [Node.Run]; cmd/fnserver is one.
-// Read full.go for what the default node consists of.
+// A program that embeds a node calls [New] and [Node.Run]; cmd/fnserver is one, and
+// examples/extending one that changes what the node does, by [Options]. Read full.go
+// for what the default node consists of.
 package node
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/internal/config"
 	"github.com/tinefn/tine/internal/edge"
 	"github.com/tinefn/tine/internal/metrics"
 	"github.com/tinefn/tine/internal/telemetry"
 	"github.com/tinefn/tine/invoke"
 )
-
-// Options configures a node beyond its settings.
-type Options struct {
-	// Environ holds the settings, in the form of os.Environ. See
-	// docs/configuration.md.
-	Environ []string
-	// Dir is the working directory, where data is kept by default.
-	Dir string
-	// Stderr receives the log where the settings say so.
-	Stderr io.Writer
-
-	// Driver is the container engine; nil: the one that the settings name. The
-	// node closes it.
-	Driver driver.Driver
-	// WrapDriver wraps the driver, the last one outermost: to change what
-	// containers are made from, by their extensions for example. A wrapper hands on
-	// a copy of the spec that it changes.
-	WrapDriver []func(driver.Driver) driver.Driver
-	// Middleware wraps the invoker of a full node, the last one outermost.
-	Middleware []func(invoke.Invoker) invoke.Invoker
-}
 
 // Node is a server. Run it once.
 type Node struct {
@@ -52,10 +31,16 @@ type Node struct {
 	log    *slog.Logger
 	stack  stack // what was started
 	web    *webServer
+	rpc    *rpcServer // of a runner node; nil otherwise
 
 	registry     *prometheus.Registry
-	prefork      *metrics.Prefork // nil before a driver is opened
-	registryPort *registryPort    // of a driver that keeps images itself; nil: none
+	invoker      invoke.Invoker                 // what calls go to; nil: the node takes none
+	keys         func(map[string]string) string // what extensions mean for containers
+	prefork      *metrics.Prefork               // nil before a driver is opened
+	registryPort *registryPort                  // of a driver that keeps images itself; nil: none
+
+	needs    func(context.Context) string // what keeps the node from being ready; nil: nothing
+	stopping atomic.Bool                  // it is not ready any more
 }
 
 // New builds the node that the settings describe and opens what it needs:
@@ -106,8 +91,13 @@ func (n *Node) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	parts := map[string]func(context.Context, *edge.Router) error{config.NodeFull: n.buildFull, config.NodeAPI: n.buildAPI}
+	parts := map[string]func(context.Context, *edge.Router) error{
+		config.NodeFull: n.buildFull, config.NodeAPI: n.buildAPI, config.NodeLB: n.buildLB, config.NodeRunner: n.buildRunnerNode,
+	}
 	if err := parts[n.config.NodeType](ctx, router); err != nil {
+		return err
+	}
+	if err := n.serveExtras(router); err != nil {
 		return err
 	}
 	n.web, err = n.listen(router)
@@ -117,17 +107,22 @@ func (n *Node) build(ctx context.Context) error {
 // URL is where the node serves, with the port that it really has.
 func (n *Node) URL() string { return n.web.url() }
 
-// Run serves until ctx ends or the server fails, then stops everything within
+// Run serves until ctx ends, or one of Options.StopWith, or the server fails, then stops everything within
 // the shutdown deadline. It returns nil after an orderly stop.
 func (n *Node) Run(ctx context.Context) error {
-	failed := n.web.serve()
+	ctx, release := withOthers(ctx, n.opts.StopWith)
+	defer release()
+	failed, rpcFailed := n.web.serve(), n.rpc.serve()
 	n.log.Info("Fn serving on `"+n.web.port()+"`", slog.String("type", n.config.NodeType), slog.String("url", n.URL()))
 	var err error
 	select {
 	case <-ctx.Done():
+		err = n.linger(n.config.ShutdownDelay, failed)
 		n.log.Info("Halting...", slog.Duration("deadline", n.config.ShutdownTimeout))
 	case err = <-failed:
 		n.log.Error("the web server failed", slog.Any("error", err))
+	case err = <-rpcFailed:
+		n.log.Error("the server for load balancers failed", slog.Any("error", err))
 	}
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.config.ShutdownTimeout)
 	defer cancel()

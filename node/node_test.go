@@ -18,20 +18,23 @@ import (
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/fake"
 	"github.com/tinefn/tine/invoke"
+	"github.com/tinefn/tine/model"
 	"github.com/tinefn/tine/node"
 )
 
 // embedded is a node inside the test, on an engine without containers.
 type embedded struct {
-	t    *testing.T
-	url  string
-	stop func() error
+	t     *testing.T
+	node  *node.Node
+	url   string
+	ended chan error
+	stop  func() error
 }
 
 func run(t *testing.T, opts node.Options) *embedded {
 	t.Helper()
 	dir := t.TempDir()
-	opts.Environ = append(opts.Environ, "FN_HOST=127.0.0.1", "FN_PORT=0", "FN_DB_URL=sqlite3://"+filepath.Join(dir, "fn.db"), "FN_IOFS_PATH="+filepath.Join(dir, "iofs"))
+	opts.Environ = append([]string{"FN_HOST=127.0.0.1", "FN_PORT=0", "FN_DB_URL=sqlite3://" + filepath.Join(dir, "fn.db"), "FN_IOFS_PATH=" + filepath.Join(dir, "iofs")}, opts.Environ...)
 	opts.Stderr = io.Discard
 	n, err := node.New(t.Context(), opts)
 	if err != nil {
@@ -40,7 +43,7 @@ func run(t *testing.T, opts node.Options) *embedded {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
-	return &embedded{t, n.URL(), func() error { cancel(); return <-ended }}
+	return &embedded{t, n, n.URL(), ended, func() error { cancel(); return <-ended }}
 }
 
 func (e *embedded) send(method, path, body string) (int, string) {
@@ -112,17 +115,23 @@ func (d flavoured) Create(ctx context.Context, spec *driver.Spec) (driver.Contai
 	return d.Driver.Create(ctx, &changed)
 }
 
+// InstanceKey keeps tastes apart.
+func (flavoured) InstanceKey(extensions map[string]string) string { return extensions["FN_CHEESE"] }
+
 func TestExtensionsOfACallReachADriverThatWrapsAnother(t *testing.T) {
 	engine := fake.New(fake.Options{})
 	e := run(t, node.Options{
-		Driver:     engine,
-		WrapDriver: []func(driver.Driver) driver.Driver{func(d driver.Driver) driver.Driver { return flavoured{d} }},
-		Middleware: []func(invoke.Invoker) invoke.Invoker{func(next invoke.Invoker) invoke.Invoker {
-			return invoke.InvokerFunc(func(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
-				call.Extensions = map[string]string{"FN_CHEESE": call.Header.Get("Cheese")}
-				return next.Invoke(ctx, call)
-			})
-		}},
+		Driver: engine,
+		WrapDriver: []func(driver.Driver) driver.Driver{
+			func(d driver.Driver) driver.Driver { return flavoured{d} },
+			func(d driver.Driver) driver.Driver { return struct{ driver.Driver }{d} }, // which hides what the one below can
+		},
+		Override: func(r *http.Request, _ *invoke.Call, _ map[string]string) (map[string]string, error) {
+			if r == nil { // no call yet
+				return nil, nil
+			}
+			return map[string]string{"FN_CHEESE": r.Header.Get("Cheese"), "number": model.NewID()}, nil
+		},
 	})
 	app := e.create("/v2/apps", `{"name":"app"}`)
 	fn := e.create("/v2/fns", `{"name":"fn","app_id":"`+app+`","image":"any"}`)

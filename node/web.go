@@ -23,17 +23,23 @@ func (n *Node) newRouter() (*edge.Router, error) {
 	c := n.config.HTTP
 	registry := telemetry.NewRegistry()
 	n.registry = registry
+	ids := n.requestID()
 	router, err := edge.NewRouter(edge.Options{
 		Observer: metrics.NewRequests(registry),
 		Logger:   n.log, MaxRequestBytes: c.MaxRequestBytes, BodyReadTimeout: c.BodyReadTimeout,
-		CORSOrigins: c.CORSOrigins, CORSHeaders: c.CORSHeaders, RequestIDHeader: c.RequestIDHeader,
+		CORSOrigins: c.CORSOrigins, CORSHeaders: c.CORSHeaders, RequestIDHeader: ids.Header, NewRequestID: ids.Generate,
+		Middleware: n.opts.RootMiddleware,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("FN_API_CORS_ORIGINS: %w", err)
 	}
 	httpapi.RegisterPing(router)
 	httpapi.RegisterVersion(router, "")
+	n.serveReady(router)
 	router.Handle(http.MethodGet, "/metrics", plain(telemetry.MetricsHandler(registry)))
+	if n.opts.OmitProfiler {
+		return router, nil
+	}
 	router.Handle("*", "/debug/vars", plain(expvar.Handler()))
 	router.Handle("*", "/debug/pprof/", plain(http.HandlerFunc(pprof.Index)))
 	for name, handler := range map[string]http.HandlerFunc{"cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol} {

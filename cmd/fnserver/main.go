@@ -18,7 +18,7 @@ import (
 )
 
 func main() {
-	beSandbox()
+	node.BeSandbox()
 	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 

@@ -23,40 +23,43 @@ type row struct {
 
 // rows are the layers from the bottom. A new package needs a place here.
 var rows = []row{
-	{[]string{"model", "invoke", "internal/durable"}, "everything imports these, so they know nothing but the standard library"},
+	{[]string{"model", "invoke", "definition", "internal/durable"}, "everything imports these, so they know nothing but the standard library"},
 	{[]string{"driver"}, "the engine seam is for engines outside this repository too, so it drags nothing in"},
 	{
-		[]string{"internal/store/...", "driver/...", "internal/capacity", "internal/sockdir", "internal/image/...", "internal/imageaccess", "internal/http1", "internal/breaker", "internal/syslog", "internal/cgroupfs", "client"},
+		[]string{"internal/store/...", "definition/definitiontest", "driver/...", "internal/capacity", "internal/sockdir", "internal/image/...", "internal/imageaccess", "internal/http1", "internal/breaker", "internal/syslog", "internal/cgroupfs", "client"},
 		"databases, engines and arithmetic are plug-ins: who uses them may change, they do not",
 	},
 	{[]string{"internal/catalog", "internal/pool"}, "policy knows neither wire nor engine, so that it can be tested with neither"},
-	{[]string{"internal/runner", "internal/edge"}, "executing a call does not depend on how it arrived"},
-	{[]string{"internal/gateway", "internal/httpapi"}, "the wire does not know which parts a node has"},
+	{[]string{"internal/runner", "internal/edge", "internal/placement", "internal/forward"}, "executing a call does not depend on how it arrived"},
+	{[]string{"internal/gateway", "internal/httpapi", "internal/runnerrpc/..."}, "the wire does not know which parts a node has"},
 	{[]string{"internal/metrics"}, "what is observed does not know who counts"},
 	{[]string{"node"}, "the composition can be embedded, so it does not depend on a program"},
-	{[]string{"cmd/..."}, "programs are not imported"},
+	{[]string{"cmd/...", "examples/..."}, "programs are not imported"},
 	{[]string{"test/...", "internal/archtest"}, "what the project ships does not contain what tests it"},
 }
 
 // sameRow are imports within a row that hold: a package that defines terms for
 // another of the same level.
 var sameRow = map[[2]string]string{
-	{"invoke", "model"}:                                "the seam is made of the nouns",
-	{"driver/docker", "driver/prefork"}:                "the pool is a part of drivers, apart from them so that it can be tested without an engine",
-	{"driver/native", "driver/prefork"}:                "likewise",
-	{"driver/docker", "internal/imageaccess"}:          "who may use an image does not depend on who keeps it",
-	{"driver/native", "internal/imageaccess"}:          "likewise",
-	{"driver/native", "internal/image"}:                "a driver is made of such parts",
-	{"driver/native", "internal/image/registry"}:       "likewise",
-	{"driver/native", "driver/native/job"}:             "likewise",
-	{"driver/native", "driver/native/sandbox"}:         "likewise",
-	{"driver/native", "driver/native/cgroup"}:          "likewise",
-	{"driver/native", "driver/native/network"}:         "likewise",
-	{"driver/native", "driver/native/seccomp"}:         "likewise",
-	{"driver/native/sandbox", "driver/native/job"}:     "the job is what both sides of a sandbox agree on",
-	{"driver/native/sandboxinit", "driver/native/job"}: "likewise",
-	{"driver/docker", "internal/cgroupfs"}:             "containers are frozen in the same way by all drivers",
-	{"driver/native/cgroup", "internal/cgroupfs"}:      "containers are frozen in the same way by all drivers",
+	{"internal/runnerrpc", "internal/runnerrpc/runnerpb"}: "what is generated is of no use to others",
+	{"invoke", "model"}:     "the seam is made of the nouns",
+	{"definition", "model"}: "likewise",
+	{"definition/definitiontest", "internal/store/storetest"}: "the suite is the same, under a name that others can import",
+	{"driver/docker", "driver/prefork"}:                       "the pool is a part of drivers, apart from them so that it can be tested without an engine",
+	{"driver/native", "driver/prefork"}:                       "likewise",
+	{"driver/docker", "internal/imageaccess"}:                 "who may use an image does not depend on who keeps it",
+	{"driver/native", "internal/imageaccess"}:                 "likewise",
+	{"driver/native", "internal/image"}:                       "a driver is made of such parts",
+	{"driver/native", "internal/image/registry"}:              "likewise",
+	{"driver/native", "driver/native/job"}:                    "likewise",
+	{"driver/native", "driver/native/sandbox"}:                "likewise",
+	{"driver/native", "driver/native/cgroup"}:                 "likewise",
+	{"driver/native", "driver/native/network"}:                "likewise",
+	{"driver/native", "driver/native/seccomp"}:                "likewise",
+	{"driver/native/sandbox", "driver/native/job"}:            "the job is what both sides of a sandbox agree on",
+	{"driver/native/sandboxinit", "driver/native/job"}:        "likewise",
+	{"driver/docker", "internal/cgroupfs"}:                    "containers are frozen in the same way by all drivers",
+	{"driver/native/cgroup", "internal/cgroupfs"}:             "containers are frozen in the same way by all drivers",
 }
 
 // aside are beside the layers: only the composition and programs give their
@@ -67,7 +70,7 @@ var (
 )
 
 // standardLibraryOnly are packages that add no dependency to who imports them.
-var standardLibraryOnly = []string{"model", "invoke", "driver", "internal/durable"}
+var standardLibraryOnly = []string{"model", "invoke", "definition", "driver", "internal/durable", "client"}
 
 // goPackage is what go list tells about a package.
 type goPackage struct {

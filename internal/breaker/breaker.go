@@ -119,12 +119,7 @@ func (c *container) Remove(ctx context.Context) error {
 }
 
 // HeldMemory is what the driver says, which need not ask the engine.
-func (c *container) HeldMemory() (int64, error) {
-	if meter, ok := c.Container.(driver.MemoryMeter); ok {
-		return meter.HeldMemory()
-	}
-	return 0, errors.ErrUnsupported
-}
+func (c *container) HeldMemory() (int64, error) { return driver.HeldMemory(c.Container) }
 
 // guard makes a request unless requests are being refused.
 func (d *Driver) guard(what string, request func() error) error {

@@ -3,9 +3,12 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
+	"log/slog"
 	"time"
 
+	"github.com/tinefn/tine/definition"
 	"github.com/tinefn/tine/model"
 )
 
@@ -14,12 +17,7 @@ import (
 const DefaultTTL = 5 * time.Second
 
 // Source is where definitions come from: a store, or another node.
-type Source interface {
-	AppByID(ctx context.Context, id string) (*model.App, error)
-	AppIDByName(ctx context.Context, name string) (string, error)
-	FnByID(ctx context.Context, id string) (*model.Fn, error)
-	TriggerBySource(ctx context.Context, appID, triggerType, source string) (*model.Trigger, error)
-}
+type Source = definition.Source
 
 // Target is what a call is about. Its parts are shared and must not be changed.
 type Target struct {
@@ -30,7 +28,7 @@ type Target struct {
 
 // Catalog looks targets up. It is safe for concurrent use.
 type Catalog struct {
-	source   Source
+	health   *health
 	apps     *cache[string, *model.App]
 	appIDs   *cache[string, string]
 	fns      *cache[string, *model.Fn]
@@ -41,12 +39,20 @@ type triggerKey struct{ appID, triggerType, source string }
 
 // New returns a catalog that remembers what source says for ttl.
 func New(source Source, ttl time.Duration) *Catalog {
+	return NewStale(source, ttl, Stale{Logger: slog.New(slog.DiscardHandler)})
+}
+
+// NewStale returns a catalog that remembers what source says for ttl, and longer
+// while it says nothing.
+func NewStale(source Source, ttl time.Duration, stale Stale) *Catalog {
+	h := &health{source: stale.Source, log: stale.Logger, useFor: stale.For}
+	p := policy{ttl: ttl, stale: stale.For, patience: stale.Patience, entries: cmp.Or(stale.Entries, DefaultEntries), health: h}
 	return &Catalog{
-		source: source,
-		apps:   newCache(ttl, source.AppByID),
-		appIDs: newCache(ttl, source.AppIDByName),
-		fns:    newCache(ttl, source.FnByID),
-		triggers: newCache(ttl, func(ctx context.Context, key triggerKey) (*model.Trigger, error) {
+		health: h,
+		apps:   newCache(p, source.AppByID),
+		appIDs: newCache(p, source.AppIDByName),
+		fns:    newCache(p, source.FnByID),
+		triggers: newCache(p, func(ctx context.Context, key triggerKey) (*model.Trigger, error) {
 			return source.TriggerBySource(ctx, key.appID, key.triggerType, key.source)
 		}),
 	}

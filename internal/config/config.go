@@ -14,7 +14,7 @@ import (
 
 // Config is every setting of a node, read and checked.
 type Config struct {
-	NodeType string // NodeFull or NodeAPI
+	NodeType string // one of those below
 
 	HTTP    HTTP
 	Store   Store
@@ -22,14 +22,21 @@ type Config struct {
 	Runner  Runner
 	Engine  Engine
 	Sockets Sockets
+	RPC     RPC
+	LB      LoadBalancer
+
+	Placement Placement
 
 	ShutdownTimeout time.Duration
+	ShutdownDelay   time.Duration
 }
 
 // The node types.
 const (
-	NodeFull = "full"
-	NodeAPI  = "api"
+	NodeFull   = "full"
+	NodeAPI    = "api"
+	NodeRunner = "pure-runner"
+	NodeLB     = "lb"
 )
 
 // HTTP is about the web listener.

@@ -52,6 +52,19 @@ func TestDefaults(t *testing.T) {
 		}, Sandbox: Sandbox{Min: 8, Max: 1000, MaxReady: PreforkAuto, Users: SandboxUsersAuto, AllowPrivate: true, SocketInodes: 64, SocketBytes: 65536}, Pool: Pool{AppShare: 75, CPUPercent: 80, MemoryPercent: 10, MinFreeBytes: 128 << 20}, Registry: Registry{
 			MaxBlobBytes: 16 << 30, MaxUploads: 64, UploadTimeout: 10 * time.Minute, BodyTimeout: time.Minute,
 		}},
+		LB: LoadBalancer{
+			APITimeout: time.Minute, APIRetries: 5, StaleFor: time.Hour, StalePatience: 500 * time.Millisecond, Definitions: 10_000, Headroom: 6 * time.Minute,
+		},
+		RPC: RPC{
+			Port: 9190, ConnectTimeout: time.Second, MaxMessageBytes: 4 << 20, Detached: true,
+			KeepAliveIdle: time.Minute, KeepAliveTimeout: 10 * time.Second, KeepAliveLeast: 5 * time.Second,
+		},
+		Placement: Placement{
+			LookupInterval: 5 * time.Second, LookupTimeout: 5 * time.Second, FileInterval: time.Second, DrainTimeout: 10 * time.Minute,
+			Placer: PlacerChoices, LoadFactor: 1.25, Timeout: 360 * time.Second, DetachedTimeout: 30 * time.Second,
+			RetryDelay: 10 * time.Millisecond, MaxRetryDelay: 250 * time.Millisecond, MaxBackoff: 10 * time.Second,
+			ProbeInterval: time.Second, ProbeTimeout: 3 * time.Second, MaxKeptBody: 1 << 20, MaxKeptBodies: 256 << 20,
+		},
 	}
 	if diff := cmp.Diff(want, c, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -107,7 +120,7 @@ func TestAllWrongSettingsAreReportedAtOnce(t *testing.T) {
 	}
 	lines := strings.Split(err.Error(), "\n")
 	want := []string{
-		`FN_NODE_TYPE="runner": there is no such node type; expected full or api (default full)`,
+		`FN_NODE_TYPE="runner": there is no such node type; expected full, api, lb or pure-runner (default full)`,
 		`FN_SHUTDOWN_TIMEOUT="-1s": it is negative; expected duration like 500ms, 30s or 2m, or whole seconds (default 30s)`,
 		`FN_PORT="70000": it is not a port; expected port from 0 to 65535 (default 8080)`,
 		`FN_PUBLIC_LB_URL="example.com": it is not an http or https URL; expected http or https URL`,
@@ -145,13 +158,13 @@ func TestSecretsAreNotShownWhenTheyAreWrong(t *testing.T) {
 }
 
 func TestOddSettingsAreWorthAWarning(t *testing.T) {
-	c, warnings := load(t, "FN_LOG_LEVEL=loud", "FN_LOG_FORMAT=xml", "FN_LOG_DEST=udp://host:514", "FN_PROT=80", "FN_PLACER=ch", "FN_WHATEVER_THIS_IS=1", "FN_IOFS_OPTS_FILE=x")
+	c, warnings := load(t, "FN_LOG_LEVEL=loud", "FN_LOG_FORMAT=xml", "FN_LOG_DEST=udp://host:514", "FN_PROT=80", "FN_LOG_PREFIX=x", "FN_WHATEVER_THIS_IS=1", "FN_IOFS_OPTS_FILE=x")
 	want := []string{
 		`FN_LOG_FORMAT="xml": there is no such format; expected text or json (default text)`,
 		`FN_LOG_LEVEL="loud": there is no such level; expected panic, fatal, error, warn, info, debug or trace (default info)`,
 		`FN_LOG_DEST="udp://host:514": this version cannot log to syslog yet; expected stderr or file:///<path> (default stderr)`,
 		"FN_IOFS_OPTS_FILE has no effect: FN_SANDBOX_SOCKETS_INODES and FN_SANDBOX_SOCKETS_BYTES are its like",
-		"FN_PLACER has no effect: there are no load balancer nodes yet",
+		"FN_LOG_PREFIX has no effect: the log does not go to syslog yet",
 		"FN_PROT is not a setting, did you mean FN_PORT?",
 		"FN_WHATEVER_THIS_IS is not a setting",
 	}

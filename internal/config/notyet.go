@@ -3,11 +3,6 @@ package config
 // notYet are variables of Fn that this version does not act on, with the
 // reason. Setting one is worth a warning and no more.
 var notYet = map[string]string{
-	"FN_GRPC_PORT":                  "there are no runner nodes yet",
-	"FN_RUNNER_API_URL":             "there are no load balancer nodes yet",
-	"FN_RUNNER_ADDRESSES":           "there are no load balancer nodes yet",
-	"FN_PLACER":                     "there are no load balancer nodes yet",
-	"FN_EXECUTION_HEADROOM":         "there are no load balancer nodes yet",
 	"FN_LOG_PREFIX":                 "the log does not go to syslog yet",
 	"FN_ZIPKIN_URL":                 "there are no traces yet",
 	"FN_JAEGER_URL":                 "there are no traces yet",

@@ -175,11 +175,9 @@ func freezeAfter(c *Config, value string) error {
 
 func nodeType(c *Config, value string) error {
 	switch value {
-	case NodeFull, NodeAPI:
+	case NodeFull, NodeAPI, NodeLB, NodeRunner:
 		c.NodeType = value
 		return nil
-	case "lb", "pure-runner":
-		return errors.New("this version has no such nodes yet")
 	}
 	return errors.New("there is no such node type")
 }

@@ -30,15 +30,17 @@ const (
 	groupSandbox   = "Native driver"
 	groupPool      = "Pools of namespaces and sandboxes"
 	groupRegistry  = "Registry of the native driver"
+	groupLB        = "Load balancer"
+	groupPlacement = "Runners of a load balancer"
 )
 
 // settings is the table. Order is that of the documentation.
-var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings, preforkSettings, sandboxSettings, poolSettings, registrySettings)
+var settings = slices.Concat(nodeSettings, httpSettings, logSettings, callSettings, scaleSettings, containerSettings, engineSettings, preforkSettings, sandboxSettings, poolSettings, registrySettings, lbSettings, placementSettings, rpcSettings)
 
 var nodeSettings = []Setting{
 	{
-		"FN_NODE_TYPE", groupNode, "full or api", "full",
-		"What the node does: `full` keeps definitions and executes calls, `api` only keeps definitions.", nodeType,
+		"FN_NODE_TYPE", groupNode, "full, api, lb or pure-runner", "full",
+		"What the node does: `full` keeps definitions and executes calls, `api` only keeps definitions, `lb` accepts calls and has runners execute them, `pure-runner` only executes calls that load balancers send.", nodeType,
 	},
 	{
 		"FN_DB_URL", groupNode, "sqlite3://<path>", "",
@@ -51,6 +53,10 @@ var nodeSettings = []Setting{
 	{
 		"FN_SHUTDOWN_TIMEOUT", groupNode, formDuration, "30s",
 		"How long calls in progress may take to finish when the server is told to stop.", duration(func(c *Config) *time.Duration { return &c.ShutdownTimeout }),
+	},
+	{
+		"FN_SHUTDOWN_DELAY", groupNode, formDuration, "0",
+		"How long it goes on serving before that, with `/ready` answering 503, so that whoever sends it requests can stop doing so.", duration(func(c *Config) *time.Duration { return &c.ShutdownDelay }),
 	},
 }
 

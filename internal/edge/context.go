@@ -19,7 +19,9 @@ type requestContext struct {
 	context.Context
 	id         string // "" if identifiers are off
 	params     []param
-	fdkVersion string // of the function that answered
+	fdkVersion string     // of the function that answered
+	body       *timedBody // nil: there is none, or it has no limit of time
+	failure    error      // that was answered; nil: none
 }
 
 // param is a parameter of the path, decoded.
@@ -50,13 +52,27 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
-// requestID returns an identifier if the router is set up for them: the
-// client's own if it is presentable, else a new one.
+// WithRequestID returns a context of a request that another node has received and
+// given this identifier. One that is not presentable is dropped.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	if !isRequestID(id) {
+		return ctx
+	}
+	return &requestContext{Context: ctx, id: id}
+}
+
+// requestID returns an identifier if the router is set up for them: what the
+// router's options make of the client's own, or that itself, if it is presentable,
+// else a new one.
 func (rt *Router) requestID(r *http.Request) string {
 	if rt.requestIDHeader == "" {
 		return ""
 	}
-	if id := r.Header.Get(rt.requestIDHeader); isRequestID(id) {
+	id := r.Header.Get(rt.requestIDHeader)
+	if rt.newRequestID != nil {
+		id = rt.newRequestID(id)
+	}
+	if isRequestID(id) {
 		return id
 	}
 	return model.NewID()

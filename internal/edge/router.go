@@ -38,6 +38,13 @@ type Options struct {
 	// RequestIDHeader is the request header that may carry an identifier for
 	// the log; empty switches request identifiers off.
 	RequestIDHeader string
+	// NewRequestID makes an identifier of what that header says, "" if it is not
+	// there. Nil keeps one that is presentable, and makes a new one else.
+	NewRequestID func(found string) string
+
+	// Middleware is around every request that is no matter of CORS and not too
+	// large, whether it has a route or not; the first is outermost. See Through.
+	Middleware []func(http.Handler) http.Handler
 
 	Observer Observer // nil: none
 }
@@ -66,6 +73,8 @@ type Router struct {
 	bodyReadTimeout time.Duration
 	cors            *cors // nil: off
 	requestIDHeader string
+	newRequestID    func(found string) string
+	inner           Handler // middleware around routes
 	busy            busyLog
 	observer        Observer          // nil: none
 	fnPatterns      map[string]string // by pattern
@@ -82,17 +91,20 @@ func NewRouter(opts Options) (*Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Router{
+	rt := &Router{
 		log:             loggerOrDiscard(opts.Logger),
 		maxRequestBytes: opts.MaxRequestBytes,
 		bodyReadTimeout: opts.BodyReadTimeout,
 		cors:            c,
 		requestIDHeader: opts.RequestIDHeader,
+		newRequestID:    opts.NewRequestID,
 		observer:        opts.Observer,
 		fnPatterns:      map[string]string{},
 		tree:            chi.NewRouter(),
 		handlers:        make(map[Route]Handler),
-	}, nil
+	}
+	rt.inner = rt.Through(opts.Middleware, rt.route)
+	return rt, nil
 }
 
 // Handle registers h for a method and a pattern such as "/v2/apps/{app_id}" or
@@ -133,6 +145,16 @@ func Param(r *http.Request, name string) string {
 	return ""
 }
 
+// SetPathValues gives a request the parameters of the matched route, for handlers
+// that ask for them by http.Request.PathValue.
+func SetPathValues(r *http.Request) {
+	if known := requestOf(r.Context()); known != nil {
+		for _, p := range known.params {
+			r.SetPathValue(p.name, p.value)
+		}
+	}
+}
+
 // RoutePattern returns the pattern that the router matched, or "" if there was
 // none. Handlers around a Router can use it after the Router has returned.
 func RoutePattern(r *http.Request) string { return r.Pattern }
@@ -144,33 +166,60 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A copy keeps changes to body and context from handlers around the router.
 	req := r.WithContext(known)
 	resp := &response{ResponseWriter: w}
-	var err error
 	if rt.observer != nil {
 		route, began := rt.observedRoute(r.Method, r.Pattern), time.Now()
 		rt.observer.Began(route)
-		defer func() { rt.ended(route, known, resp, err, began) }()
+		defer func() { rt.ended(route, known, resp, known.failure, began) }()
 	}
-	body := rt.limitBody(resp, req)
-	if body != nil {
-		defer body.finish()
+	known.body = rt.limitBody(resp, req)
+	if known.body != nil {
+		defer known.body.finish()
 	}
+	rt.answer(resp, req, known, rt.admit)
+}
 
-	err = rt.run(resp, req)
+// answer lets h answer a request, and does so itself if h fails.
+func (rt *Router) answer(resp *response, r *http.Request, known *requestContext, h Handler) {
+	err := run(h, resp, r)
 	if err == nil {
 		return
 	}
-	if body != nil && body.expired() {
+	if known.body != nil && known.body.expired() {
 		err = blameBodyTimeout(err)
 	}
+	known.failure = err
 	if resp.started {
-		rt.logCut(resp, req, err)
+		rt.logCut(resp, r, err)
 		panic(http.ErrAbortHandler)
 	}
-	WriteError(resp, req, rt.busy.logger(rt.log, err), err)
+	WriteError(resp, r, rt.busy.logger(rt.log, err), err)
 }
 
-// run takes the request through the chain and turns a panic into an error.
-func (rt *Router) run(w http.ResponseWriter, r *http.Request) (err error) {
+// Through returns h behind middleware of which the first is outermost. What h fails
+// with is answered inside, so that middleware sees the response as clients do. A
+// request that middleware hands on has a context that comes from the one it got.
+func (rt *Router) Through(middleware []func(http.Handler) http.Handler, h Handler) Handler {
+	if len(middleware) == 0 {
+		return h
+	}
+	var chain http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		known := requestOf(r.Context())
+		if known == nil {
+			panic("middleware has replaced the context of the request by one that does not come from it")
+		}
+		rt.answer(&response{ResponseWriter: w}, r, known, h)
+	})
+	for _, wrap := range slices.Backward(middleware) {
+		chain = wrap(chain)
+	}
+	return func(w http.ResponseWriter, r *http.Request) error {
+		chain.ServeHTTP(w, r)
+		return nil
+	}
+}
+
+// run calls a handler and turns a panic into an error.
+func run(h Handler, w http.ResponseWriter, r *http.Request) (err error) {
 	defer func() {
 		cause := recover()
 		if cause == nil {
@@ -181,12 +230,22 @@ func (rt *Router) run(w http.ResponseWriter, r *http.Request) (err error) {
 		}
 		err = &panicError{cause: cause, stack: debug.Stack()}
 	}()
+	return h(w, r)
+}
+
+// admit answers what no handler gets to see.
+func (rt *Router) admit(w http.ResponseWriter, r *http.Request) error {
 	if rt.cors != nil && rt.cors.answer(w, r) {
 		return nil
 	}
 	if err := rt.checkContentLength(r); err != nil {
 		return err
 	}
+	return rt.inner(w, r)
+}
+
+// route calls the handler of the request's route.
+func (rt *Router) route(w http.ResponseWriter, r *http.Request) error {
 	if r.Pattern == "" {
 		return rt.noRoute(w, r)
 	}

@@ -21,6 +21,7 @@ func (g *Gateway) invokeDetached(w http.ResponseWriter, r *http.Request, call *i
 		return err
 	}
 	started := make(chan struct{})
+	call.Detached = true
 	failed := make(chan error, 1)
 	call.OnStart = func() { close(started) }
 	w.Header().Set(headerCallID, call.ID)

@@ -27,6 +27,14 @@ type Options struct {
 	Logger  *slog.Logger
 
 	MaxDetachedBytes int64 // of a detached call's body, which is held in memory
+
+	Override   invoke.Overrider // of every call, before anything else happens to it; nil: none
+	NoInvoke   bool             // no route for direct invocations
+	NoTriggers bool             // none for HTTP triggers
+
+	// Trace, if set, returns the context for looking a request's target up, from
+	// that of the request and its header.
+	Trace func(context.Context, http.Header) context.Context
 }
 
 // Gateway serves invocations. Close ends it.
@@ -48,9 +56,21 @@ func New(opts Options) *Gateway {
 
 // Register adds the gateway's routes.
 func (g *Gateway) Register(router *edge.Router) {
-	router.Handle(http.MethodPost, "/invoke/{fn_id}", g.invoke)
-	router.Handle("*", "/t/{app_name}", g.trigger)
-	router.Handle("*", "/t/{app_name}/*", g.trigger)
+	if !g.opts.NoInvoke {
+		router.Handle(http.MethodPost, "/invoke/{fn_id}", g.invoke)
+	}
+	if !g.opts.NoTriggers {
+		router.Handle("*", "/t/{app_name}", g.trigger)
+		router.Handle("*", "/t/{app_name}/*", g.trigger)
+	}
+}
+
+// lookUp is the context in which a request's target is looked up.
+func (g *Gateway) lookUp(r *http.Request) context.Context {
+	if g.opts.Trace == nil {
+		return r.Context()
+	}
+	return g.opts.Trace(r.Context(), r.Header)
 }
 
 // goDetached runs f on a goroutine that Close waits for. After Close has begun

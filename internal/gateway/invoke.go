@@ -22,13 +22,16 @@ const (
 // is, and the answer comes back as the function's container gave it, always
 // with status 200.
 func (g *Gateway) invoke(w http.ResponseWriter, r *http.Request) error {
-	target, err := g.opts.Catalog.ByFnID(r.Context(), edge.Param(r, "fn_id"))
+	target, err := g.opts.Catalog.ByFnID(g.lookUp(r), edge.Param(r, "fn_id"))
 	if err != nil {
 		return err
 	}
 	detached := r.Header.Get(headerInvokeType) == invokeTypeDetached
-	stripHopByHop(r.Header) // which is the call's from here on
+	edge.StripHopByHop(r.Header) // which is the call's from here on
 	call := newCall(w, r, target, r.Header)
+	if err := g.opts.Override.Apply(r, call); err != nil {
+		return err
+	}
 	if detached {
 		return g.invokeDetached(w, r, call)
 	}
@@ -83,7 +86,7 @@ func callFailed(w http.ResponseWriter, err error) error {
 
 // directHeader passes everything on but hop-by-hop headers.
 func directHeader(client, answer http.Header) (int, error) {
-	stripHopByHop(answer)
+	edge.StripHopByHop(answer)
 	for name, values := range answer {
 		client[name] = append(client[name], values...)
 	}

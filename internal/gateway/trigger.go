@@ -26,18 +26,22 @@ const (
 // response.
 func (g *Gateway) trigger(w http.ResponseWriter, r *http.Request) error {
 	source := "/" + edge.Param(r, "*")
-	target, err := g.opts.Catalog.ByHTTPSource(r.Context(), edge.Param(r, "app_name"), source)
+	target, err := g.opts.Catalog.ByHTTPSource(g.lookUp(r), edge.Param(r, "app_name"), source)
 	if err != nil {
 		return err
 	}
-	return g.invokeSync(w, r, newCall(w, r, target, encapsulate(r)), decapsulate)
+	call := newCall(w, r, target, encapsulate(r))
+	if err := g.opts.Override.Apply(r, call); err != nil {
+		return err
+	}
+	return g.invokeSync(w, r, call, decapsulate)
 }
 
 // encapsulate renames every header but the content type, so that a client can
 // set none that means something to the platform.
 func encapsulate(r *http.Request) http.Header {
 	stripped := r.Header.Clone()
-	stripHopByHop(stripped)
+	edge.StripHopByHop(stripped)
 	header := make(http.Header, len(stripped)+3)
 	for name, values := range stripped {
 		if name == headerContentType {
@@ -83,7 +87,7 @@ func decapsulate(client, answer http.Header) (int, error) {
 	if contentType, ok := answer[headerContentType]; ok {
 		meant[headerContentType] = contentType
 	}
-	stripHopByHop(meant)
+	edge.StripHopByHop(meant)
 	meant.Del("Content-Length")
 	for name, values := range meant {
 		client[name] = values

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -36,6 +37,12 @@ func (a *api) withInvokeEndpoint(r *http.Request, fn *model.Fn) (*model.Fn, erro
 	if shown.Config == nil {
 		shown.Config = model.Config{} // clients get {}, never null
 	}
+	if a.annotateFn != nil {
+		shown.Config = maps.Clone(shown.Config)
+		if err := a.annotateFn(r, &shown); err != nil {
+			return nil, err
+		}
+	}
 	return &shown, nil
 }
 
@@ -57,16 +64,19 @@ func (a *api) withHTTPEndpoints(r *http.Request, appID string, triggers ...*mode
 	}
 	base := a.baseURL(r) + "/t/" + app.Name + "/"
 	for i, trigger := range triggers {
-		if trigger.Type != model.TriggerTypeHTTP {
-			continue
+		annotated := trigger.Clone()
+		if trigger.Type == model.TriggerTypeHTTP {
+			annotated.Annotations, err = trigger.Annotations.With(model.AnnotationHTTPEndpoint, base+strings.TrimPrefix(trigger.Source, "/"))
+			if err != nil {
+				return nil, err
+			}
 		}
-		annotations, err := trigger.Annotations.With(model.AnnotationHTTPEndpoint, base+strings.TrimPrefix(trigger.Source, "/"))
-		if err != nil {
-			return nil, err
+		if a.annotateTrigger != nil {
+			if err := a.annotateTrigger(r, app, annotated); err != nil {
+				return nil, err
+			}
 		}
-		annotated := *trigger
-		annotated.Annotations = annotations
-		shown[i] = &annotated
+		shown[i] = annotated
 	}
 	return shown, nil
 }

@@ -16,7 +16,8 @@ type group struct {
 	app, fn  *share
 	revision Revision // the newest that callers came with
 
-	registryToken string // likewise; a secret
+	registryToken string            // likewise; a secret
+	extensions    map[string]string // likewise; never changed
 
 	// superseded says that there is a newer definition of the function, or none
 	// any more: instances end as soon as nobody waits for one.
@@ -68,6 +69,7 @@ func (p *Pool) groupLocked(spec *Spec) *group {
 	if spec.RegistryToken != "" {
 		g.registryToken = spec.RegistryToken
 	}
+	g.extensions = spec.Container.Extensions
 	return g
 }
 
@@ -97,7 +99,10 @@ func (g *group) imageRequest() driver.ImageRequest {
 // one. It is called when g is new or has become newer.
 func (p *Pool) supersedeLocked(g *group) {
 	if len(g.fn.groups) == 1 {
-		g.superseded = false
+		if g.superseded { // it was given up, and its last instance is not gone yet
+			g.superseded = false
+			p.shareStockLocked()
+		}
 		return
 	}
 	for other := range g.fn.groups {

@@ -59,15 +59,16 @@ type Instance struct {
 	// Output is what Spec.Output made, nil if there is none.
 	Output Output
 
-	group     *group
-	container driver.Container
-	image     driver.Image // that it is launched from
-	dir       SocketDir
-	log       *slog.Logger
-	launch    Launch
-	exited    chan struct{} // closed when the process ended; exit is set before
-	exit      *driver.Exit  // nil: nobody knows
-	removed   chan struct{} // closed when nothing is left
+	group      *group
+	container  driver.Container
+	image      driver.Image      // that it is launched from
+	extensions map[string]string // likewise
+	dir        SocketDir
+	log        *slog.Logger
+	launch     Launch
+	exited     chan struct{} // closed when the process ended; exit is set before
+	exit       *driver.Exit  // nil: nobody knows
+	removed    chan struct{} // closed when nothing is left
 
 	freezing chan struct{} // one slot, taken while the container is being frozen or thawed; before the pool's mutex
 	frozen   bool          // guarded by freezing: thawing is due before it can be used

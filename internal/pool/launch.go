@@ -20,7 +20,7 @@ type Spec struct {
 	Key         string      // equal keys mean interchangeable instances
 	AppID, FnID string      // whose share of the machine it uses
 	Revision    Revision    // of the definition
-	Container   driver.Spec // ID, SocketDir, Stdout and Stderr are filled in per instance
+	Container   driver.Spec // ID, SocketDir, Stdout and Stderr are filled in per instance; the newest Extensions are used
 	Need        capacity.Amount
 	IdleTimeout time.Duration
 	Scale       model.Scale
@@ -103,7 +103,7 @@ func (p *Pool) launchLocked(g *group) {
 	g.update()
 	began := time.Now()
 	inst := &Instance{
-		ID: model.NewID(), group: g, image: g.image, stateSince: began,
+		ID: model.NewID(), group: g, image: g.image, extensions: g.extensions, stateSince: began,
 		freezing: make(chan struct{}, 1), exited: make(chan struct{}), removed: make(chan struct{}),
 	}
 	inst.log = p.log.With(slog.String("fn_id", g.spec.FnID), slog.String("container_id", inst.ID))
@@ -162,6 +162,7 @@ func (p *Pool) start(inst *Instance) error {
 	container := spec.Container
 	container.ID = inst.ID
 	container.ImageID = inst.image.ID
+	container.Extensions = inst.extensions
 	container.SocketDir = dir.EnginePath()
 	container.OnDrain = func() { p.drain(inst) }
 	if spec.Output != nil {

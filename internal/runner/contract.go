@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -32,33 +33,39 @@ type specs struct {
 // remembered is a spec and what it was made from. The catalog hands out the
 // same objects as long as it believes in them.
 type remembered struct {
-	app  *model.App
-	fn   *model.Fn
-	spec *pool.Spec
+	app       *model.App
+	fn        *model.Fn
+	container invoke.Container
+	slot      string
+	spec      *pool.Spec
+}
+
+func (m *remembered) isOf(call *invoke.Call) bool {
+	return m.fn == call.Fn && m.app == call.App && m.container == call.Container && m.slot == call.Slot
 }
 
 // maxSpecs bounds what is remembered. All is forgotten when it is reached.
 const maxSpecs = 10_000
 
-// specOf returns what a call's instance is launched from. A registry token changes
-// nothing but who pulls the image, so that it does not tell specs apart.
+// specOf returns what a call's instance is launched from. Extensions tell specs
+// apart as far as the driver says so, and a registry token never does.
 func (r *Runner) specOf(call *invoke.Call) *pool.Spec {
-	token, given := call.Extensions[invoke.ExtRegistryToken]
-	others := len(call.Extensions)
-	if given {
-		others--
-	}
-	var spec *pool.Spec
-	if others > 0 { // they may differ from call to call
-		spec = r.spec(call)
-	} else {
-		spec = r.rememberedSpec(call)
-	}
-	if token == "" {
+	spec := r.rememberedSpec(call)
+	if len(call.Extensions) == 0 {
 		return spec
 	}
 	with := *spec // what is remembered is for all calls
-	with.RegistryToken = token
+	with.RegistryToken = call.Extensions[invoke.ExtRegistryToken]
+	extensions := sideData(call)
+	if len(extensions) == 0 {
+		return &with
+	}
+	with.Container.Extensions = extensions
+	if key := r.opts.InstanceKey(extensions); key != "" {
+		h := sha256.New()
+		putText(h, spec.Key, key)
+		with.Key = hex.EncodeToString(h.Sum(nil))
+	}
 	return &with
 }
 
@@ -69,12 +76,12 @@ func sideData(call *invoke.Call) map[string]string {
 	return extensions
 }
 
-// rememberedSpec is the spec of a call without extensions of its own.
+// rememberedSpec is the spec of a call, extensions left aside.
 func (r *Runner) rememberedSpec(call *invoke.Call) *pool.Spec {
 	r.specs.mu.Lock()
 	known := r.specs.ofs[call.Fn.ID]
 	r.specs.mu.Unlock()
-	if known.fn == call.Fn && known.app == call.App {
+	if known.isOf(call) {
 		return known.spec
 	}
 	spec := r.spec(call)
@@ -83,7 +90,7 @@ func (r *Runner) rememberedSpec(call *invoke.Call) *pool.Spec {
 	if r.specs.ofs == nil || len(r.specs.ofs) >= maxSpecs {
 		r.specs.ofs = map[string]remembered{}
 	}
-	r.specs.ofs[call.Fn.ID] = remembered{call.App, call.Fn, spec}
+	r.specs.ofs[call.Fn.ID] = remembered{call.App, call.Fn, call.Container, call.Slot, spec}
 	return spec
 }
 
@@ -93,6 +100,10 @@ func (r *Runner) spec(call *invoke.Call) *pool.Spec {
 	fn := call.Fn
 	limits := r.opts.Limits
 	limits.MemoryBytes = bytesOf(fn.Memory)
+	limits.TmpMiB = min(cmp.Or(call.Container.TmpMiB, limits.TmpMiB), maxTmpMiB)
+	limits.MilliCPU = cmp.Or(call.Container.MilliCPU, limits.MilliCPU)
+	security := r.opts.Security
+	security.NoNetwork = security.NoNetwork || call.Container.NoNetwork
 	spec := &pool.Spec{
 		Key: specKey(call), AppID: fn.AppID, FnID: fn.ID,
 		Revision:    pool.Revision{App: call.App.UpdatedAt.Time, Fn: fn.UpdatedAt.Time},
@@ -101,13 +112,20 @@ func (r *Runner) spec(call *invoke.Call) *pool.Spec {
 		IdleTimeout: time.Duration(fn.IdleTimeout) * time.Second,
 		Container: driver.Spec{
 			Image: fn.Image, Tenant: fn.AppID, Env: environment(call),
-			Runtime: model.RuntimeOf(call.App.Annotations, fn.Annotations), Limits: limits, Security: r.opts.Security, Hostname: r.opts.Hostname,
-			Extensions: sideData(call),
+			Runtime: model.RuntimeOf(call.App.Annotations, fn.Annotations), Limits: limits, Security: security, Hostname: r.opts.Hostname,
 		},
+	}
+	if call.Slot != "" {
+		// Within the function, so that nobody gets another one's instance.
+		spec.Key = fn.ID + "/" + call.Slot
 	}
 	spec.Output = r.outputOf(call)
 	return spec
 }
+
+// maxTmpMiB bounds the size of /tmp that a call may ask for. It keeps sums within
+// their range: no machine has that much memory.
+const maxTmpMiB = math.MaxInt64 / 4 / mebibyte
 
 // bytesOf is a size in bytes. What is beyond all machines is cut, so that two sizes
 // can be added.
@@ -135,7 +153,7 @@ func environment(call *invoke.Call) []string {
 }
 
 // specKey is the identity of interchangeable instances: a digest of all that a
-// container can notice of its definition.
+// container can notice of its definition. See specOf for extensions.
 func specKey(call *invoke.Call) string {
 	app, fn := call.App, call.Fn
 	h := sha256.New()
@@ -148,7 +166,8 @@ func specKey(call *invoke.Call) string {
 	putMap(h, fn.Config)
 	putMap(h, app.Annotations)
 	putMap(h, fn.Annotations)
-	putMap(h, sideData(call))
+	putNumbers(h, uint64(call.Container.TmpMiB), uint64(call.Container.MilliCPU))
+	putText(h, strconv.FormatBool(call.Container.NoNetwork))
 	return hex.EncodeToString(h.Sum(nil))
 }
 

@@ -37,6 +37,13 @@ type Options struct {
 	Scale    model.Scale // of functions whose annotations say nothing else
 	Runtimes []string    // that annotations may ask for
 
+	// InstanceKey tells what the extensions of a call mean for a container; see
+	// driver.KeyExtender. Nil: nothing.
+	InstanceKey func(extensions map[string]string) string
+	// Override is applied to the definitions of functions that keep instances without
+	// being called, as it is to those of calls before they come here; nil: not.
+	Override invoke.Overrider
+
 	Observer Observer // nil: none
 
 	LogOutput   bool        // write what functions print to the log, at debug level
@@ -75,6 +82,9 @@ func New(opts Options) *Runner {
 	if opts.MaxLogBytes <= 0 {
 		opts.MaxLogBytes = DefaultMaxLogBytes
 	}
+	if opts.InstanceKey == nil {
+		opts.InstanceKey = func(map[string]string) string { return "" }
+	}
 	return &Runner{opts: opts}
 }
 
@@ -102,12 +112,35 @@ func (r *Runner) Invoke(ctx context.Context, call *invoke.Call) (*invoke.Respons
 			r.neverStarted(call, admitted, err)
 			return nil, err
 		}
+		if err := mayStart(call, lease); err != nil {
+			r.neverStarted(call, admitted, err)
+			return nil, err
+		}
 		response, err := r.dispatch(ctx, call, lease, admitted, attempt == maxDeadInstances)
 		if errors.Is(err, errRetry) {
 			continue
 		}
 		return response, err
 	}
+}
+
+// mayStart asks who wants to know before a call starts, once. Without their consent
+// the instance goes back unused.
+func mayStart(call *invoke.Call, lease *pool.Lease) error {
+	ask := call.BeforeStart
+	if ask == nil {
+		return nil
+	}
+	call.BeforeStart = nil
+	granted := false
+	defer func() { // also in a panic
+		if !granted {
+			lease.Release()
+		}
+	}()
+	err := ask()
+	granted = err == nil
+	return err
 }
 
 // Close waits for functions whose callers left. The pool must be closed: it

@@ -34,7 +34,7 @@ func definedCall() *invoke.Call {
 // TestDifferentDefinitionsShareNoInstance changes one thing at a time: an
 // instance that was launched before must not serve the call.
 func TestDifferentDefinitionsShareNoInstance(t *testing.T) {
-	r := New(Options{})
+	r := New(Options{InstanceKey: func(extensions map[string]string) string { return extensions["e"] }})
 	key := func(call *invoke.Call) string { return r.specOf(call).Key }
 	of := key(definedCall())
 	if again := key(definedCall()); again != of {
@@ -57,8 +57,11 @@ func TestDifferentDefinitionsShareNoInstance(t *testing.T) {
 		"syslog":                func(c *invoke.Call) { *c.App.SyslogURL = "tcp://other:514" },
 		"no syslog":             func(c *invoke.Call) { c.App.SyslogURL = nil },
 		"extension":             func(c *invoke.Call) { c.Extensions["e"] = "2" },
-		"another extension":     func(c *invoke.Call) { c.Extensions["f"] = "1" },
 		"no extension":          func(c *invoke.Call) { c.Extensions = nil },
+		"size of /tmp":          func(c *invoke.Call) { c.Container.TmpMiB = 1 },
+		"processor time":        func(c *invoke.Call) { c.Container.MilliCPU = 1 },
+		"no network":            func(c *invoke.Call) { c.Container.NoNetwork = true },
+		"slot":                  func(c *invoke.Call) { c.Slot = "s" },
 		"name in the config":    func(c *invoke.Call) { c.Fn.Config = model.Config{"FF": "n"} }, // the same letters
 	} {
 		call := definedCall()
@@ -66,6 +69,62 @@ func TestDifferentDefinitionsShareNoInstance(t *testing.T) {
 		if key(call) == of {
 			t.Errorf("%s: it would be served by an instance of before", name)
 		}
+	}
+}
+
+// TestExtensionsThatNobodyReadsDoNotSplitInstances: the driver reads "e" alone.
+func TestExtensionsThatNobodyReadsDoNotSplitInstances(t *testing.T) {
+	plain, reader := New(Options{}), New(Options{InstanceKey: func(extensions map[string]string) string { return extensions["e"] }})
+	of := plain.specOf(newTestCall("")).Key
+	for name, extensions := range map[string]map[string]string{
+		"one": {"e": "1"}, "another": {"f": "1"}, "a token": {invoke.ExtRegistryToken: "t"}, "empty": {"e": ""},
+	} {
+		call := newTestCall("")
+		call.Extensions = extensions
+		if spec := plain.specOf(call); spec.Key != of {
+			t.Errorf("%s: another key for a driver that reads none", name)
+		}
+		if got, splits := reader.specOf(call).Key != of, extensions["e"] != ""; got != splits {
+			t.Errorf("%s: another key for a driver that reads one: %v", name, got)
+		}
+	}
+}
+
+func TestCallSaysWhatItsContainerGetsBesideTheDefinition(t *testing.T) {
+	r := New(Options{Limits: driver.Limits{TmpMiB: 7, MilliCPU: 8, Processes: 9}})
+	plain := definedCall()
+	plain.Extensions = nil
+	if got := r.specOf(plain); got.Container.Limits.TmpMiB != 7 || got.Container.Limits.MilliCPU != 8 || got.Container.Security.NoNetwork {
+		t.Errorf("of the node: got %+v", got.Container)
+	}
+	special := definedCall()
+	special.Extensions = nil
+	special.Container = invoke.Container{TmpMiB: 64, MilliCPU: 250, NoNetwork: true}
+	got := r.specOf(special)
+	if l := got.Container.Limits; l.TmpMiB != 64 || l.MilliCPU != 250 || l.Processes != 9 || !got.Container.Security.NoNetwork {
+		t.Errorf("got %+v", got.Container)
+	}
+	if got.Need.MilliCPU != 250 || got.Need.MemoryBytes != bytesOf(special.Fn.Memory)+64*mebibyte {
+		t.Errorf("it reserves %+v", got.Need)
+	}
+	if again := r.specOf(plain); again.Container.Limits.TmpMiB != 7 {
+		t.Error("what one call got is remembered for others")
+	}
+}
+
+// Whoever names the instances that may serve a call does so within its function.
+func TestSlotReplacesTheDefinition(t *testing.T) {
+	r := New(Options{})
+	slot := func(fn, slot, image string) string {
+		call := definedCall()
+		call.Fn.ID, call.Slot, call.Fn.Image = fn, slot, image
+		return r.specOf(call).Key
+	}
+	if slot("f", "s", "a") != slot("f", "s", "b") {
+		t.Error("the definition counts")
+	}
+	if slot("f", "s", "a") == slot("g", "s", "a") || slot("f", "s", "a") == slot("f", "t", "a") {
+		t.Error("function or slot do not count")
 	}
 }
 
@@ -98,7 +157,9 @@ func TestMemoryOfTheTemporaryFilesIsReservedToo(t *testing.T) {
 // TestContainerIsThatOfItsOwnCall has calls one after the other that differ in
 // what a container can notice.
 func TestContainerIsThatOfItsOwnCall(t *testing.T) {
-	b := newBench(t, fake.Echo, nil)
+	b := newBench(t, fake.Echo, func(o *Options) {
+		o.InstanceKey = func(extensions map[string]string) string { return extensions["tenant"] }
+	})
 	app, fn := &model.App{ID: "app", Name: "shop"}, newTestCall("").Fn // as the catalog hands them out
 	run := func(app *model.App, fn *model.Fn, extensions map[string]string) *driver.Spec {
 		t.Helper()

@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -205,10 +206,36 @@ func (s *Standby) lookAtFn(ctx context.Context, id string) error {
 	return err
 }
 
-// keep tells the pool of a function's present definition.
+// keep tells the pool of a function's present definition. Without the consent of the
+// call overrider it keeps no instances, and those of former definitions end.
 func (s *Standby) keep(app *model.App, fn *model.Fn) {
-	spec := s.runner.spec(&invoke.Call{App: app, Fn: fn})
+	call := &invoke.Call{App: app, Fn: fn}
+	rejected := s.override(call)
+	if rejected != nil {
+		call = &invoke.Call{App: app, Fn: fn}
+	}
+	spec := s.runner.specOf(call)
+	if rejected != nil {
+		if spec.Scale.MinInstances > 0 {
+			s.log.Warn("minimum instances are not kept, as the call overrider rejects the function",
+				slog.String("fn_id", fn.ID), slog.Any("error", rejected))
+		}
+		without := *spec
+		without.Scale.MinInstances = 0
+		spec = &without
+	}
 	if s.runner.refusal(spec) == nil {
 		s.runner.opts.Pool.Keep(spec)
 	}
+}
+
+// override makes of a definition what the overrider makes of calls of it. A panic ends
+// one call elsewhere, and nothing else; so here.
+func (s *Standby) override(call *invoke.Call) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("the call overrider panicked: %v", cause)
+		}
+	}()
+	return s.runner.opts.Override.Apply(nil, call)
 }

@@ -1,4 +1,4 @@
-package gateway
+package edge
 
 import (
 	"net/http"
@@ -12,8 +12,8 @@ var hopByHop = []string{
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade",
 }
 
-// stripHopByHop removes hop-by-hop headers, also those that Connection names.
-func stripHopByHop(header http.Header) {
+// StripHopByHop removes hop-by-hop headers, also those that Connection names.
+func StripHopByHop(header http.Header) {
 	for _, list := range header["Connection"] {
 		for name := range strings.SplitSeq(list, ",") {
 			if name = strings.TrimSpace(name); name != "" && !strings.EqualFold(name, "Te") {

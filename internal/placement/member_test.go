@@ -1,0 +1,323 @@
+package placement
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tinefn/tine/invoke"
+	"github.com/tinefn/tine/model"
+)
+
+// A runner that refuses connections costs no call anything but a try now and
+// then.
+func TestUnreachableRunnerIsTriedLess(t *testing.T) {
+	eachPolicy(t, func(t *testing.T, policy Policy) {
+		synctest.Test(t, func(t *testing.T) {
+			dead := &fake{address: "dead:1", invoke: failWith(errUnreachable)}
+			pool := poolOf(dead, &fake{address: "b:1", invoke: answerWith("b")}, &fake{address: "c:1", invoke: answerWith("c")})
+			p := New(Options{Pool: pool, Policy: policy})
+			functions := []string{"f", "g", "h", "i", "j", "k"} // so that some are at home there
+			for i := range 6000 {
+				response, err := p.Invoke(t.Context(), callOf(functions[i%len(functions)]))
+				finish(t, response, err)
+				time.Sleep(10 * time.Millisecond)
+			}
+			// In a minute: 0.1 s, 0.2 s and so on up to 10 s, then every 10 s.
+			if tries := dead.calls.Load(); tries < 5 || tries > 20 {
+				t.Errorf("it was tried %d times in a minute", tries)
+			}
+			// It gets calls again when it works.
+			dead.invoke = answerWith("dead no more")
+			time.Sleep(DefaultMaxBackoff)
+			before := dead.calls.Load()
+			for i := range 600 {
+				response, err := p.Invoke(t.Context(), callOf(functions[i%len(functions)]))
+				finish(t, response, err)
+			}
+			if tries := dead.calls.Load() - before; tries < 50 {
+				t.Errorf("it works again and got %d calls of 600", tries)
+			}
+		})
+	})
+}
+
+// One call at a time finds out whether a runner works again.
+func TestOneCallTriesAFailingRunner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMember(&fake{address: "a:1"})
+		if !m.failed(time.Now(), false, time.Minute) || m.standing(time.Now(), true) != failing {
+			t.Fatal("it is not failing")
+		}
+		time.Sleep(firstBackoff)
+		if m.standing(time.Now(), false) != failing || m.standing(time.Now(), true) != due || m.standing(time.Now(), true) != failing {
+			t.Error("not one call tries it")
+		}
+		time.Sleep(tryPatience)
+		if m.standing(time.Now(), true) != due {
+			t.Error("a call that takes long keeps others from trying")
+		}
+		if m.failed(time.Now(), false, time.Minute) {
+			t.Error("it was failing")
+		}
+		if m.standing(time.Now(), true) != failing {
+			t.Error("it is not failing any more")
+		}
+		if m.answered(time.Now().Add(-time.Millisecond)) || m.standing(time.Now(), true) != failing {
+			t.Error("a call that was under way before counts")
+		}
+		if !m.answered(time.Now()) || m.standing(time.Now(), true) != ready {
+			t.Error("it has not recovered")
+		}
+	})
+}
+
+// A runner that loses calls which it took is tried less, and one call that is lost
+// says nothing.
+func TestRunnerThatLosesCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lossy := &fake{address: "lossy:1", invoke: failWith(errLost)}
+		p := New(Options{Pool: poolOf(lossy, &fake{address: "b:1", invoke: answerWith("b")}), Policy: NewNaive()})
+		failed := 0
+		for range 1000 {
+			if _, err := p.Invoke(t.Context(), callOf("f")); err != nil {
+				failed++
+			}
+		}
+		if failed != lossesToFail {
+			t.Errorf("%d calls were lost", failed)
+		}
+		if lossy.calls.Load() != int64(failed) {
+			t.Errorf("%d calls were lost, and %d tried", failed, lossy.calls.Load())
+		}
+	})
+}
+
+// Errors that the runner tells are no fault of the runner.
+func TestFailingFunctionIsNoFailingRunner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &fake{address: "a:1", invoke: failWith(model.ErrFunctionFailed)}
+		b := &fake{address: "b:1", invoke: failWith(model.ErrCallTimeout)}
+		p := New(Options{Pool: poolOf(a, b), Policy: NewNaive()})
+		for range 1000 {
+			p.Invoke(t.Context(), callOf("f"))
+		}
+		if min(a.calls.Load(), b.calls.Load()) < 300 {
+			t.Errorf("%d and %d calls", a.calls.Load(), b.calls.Load())
+		}
+	})
+}
+
+// If no runner works, all are tried.
+func TestAllRunnersFail(t *testing.T) {
+	eachPolicy(t, func(t *testing.T, policy Policy) {
+		synctest.Test(t, func(t *testing.T) {
+			var up atomic.Bool
+			works := func(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
+				if up.Load() {
+					return answerWith("hello")(ctx, call)
+				}
+				return nil, errUnreachable
+			}
+			p := New(Options{Pool: poolOf(&fake{address: "a:1", invoke: works}, &fake{address: "b:1", invoke: works}), Policy: policy})
+			began := time.Now()
+			time.AfterFunc(30*time.Second, func() { up.Store(true) })
+			response, err := p.Invoke(t.Context(), callOf("f"))
+			finish(t, response, err)
+			if took := time.Since(began); took > 31*time.Second {
+				t.Errorf("placed after %v", took)
+			}
+		})
+	})
+}
+
+// A runner that drains says 503 to what is new. It is asked last and ever less,
+// and costs no call anything.
+func TestDrainingRunner(t *testing.T) {
+	eachPolicy(t, func(t *testing.T, policy Policy) {
+		synctest.Test(t, func(t *testing.T) {
+			var draining atomic.Bool
+			a := &fake{address: "a:1"}
+			a.invoke = func(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
+				if draining.Load() {
+					return nil, errNoRoom
+				}
+				return takes(20*time.Second)(ctx, call)
+			}
+			p := New(Options{Pool: poolOf(a), Policy: policy})
+			long := make(chan error, 1)
+			go func() {
+				response, err := p.Invoke(t.Context(), callOf("f"))
+				if err == nil {
+					response.Body.Close()
+				}
+				long <- err
+			}()
+			synctest.Wait()
+			draining.Store(true)
+			p.opts.Pool.(*fixed).set(a, &fake{address: "b:1", invoke: answerWith("b")}, &fake{address: "c:1", invoke: answerWith("c")})
+			for range 1000 {
+				response, err := p.Invoke(t.Context(), callOf("f"))
+				finish(t, response, err)
+				time.Sleep(10 * time.Millisecond)
+			}
+			if tries := a.calls.Load(); tries > 40 {
+				t.Errorf("it was asked %d times in ten seconds", tries)
+			}
+			if err := <-long; err != nil {
+				t.Error(err)
+			}
+		})
+	})
+}
+
+// A runner that the pool does not name any more gets no calls.
+func TestRunnerLeavesThePool(t *testing.T) {
+	eachPolicy(t, func(t *testing.T, policy Policy) {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := &fake{address: "a:1", invoke: answerWith("a")}, &fake{address: "b:1", invoke: answerWith("b")}
+			pool := poolOf(a, b)
+			p := New(Options{Pool: pool, Policy: policy})
+			for range 100 {
+				response, err := p.Invoke(t.Context(), callOf("f"))
+				finish(t, response, err)
+			}
+			pool.set(b)
+			before := a.calls.Load()
+			for range 100 {
+				response, err := p.Invoke(t.Context(), callOf("f"))
+				finish(t, response, err)
+			}
+			if a.calls.Load() != before {
+				t.Error("it got calls")
+			}
+			time.Sleep(2 * memberMemory)
+			pool.set(b, &fake{address: "c:1", invoke: answerWith("c")})
+			response, err := p.Invoke(t.Context(), callOf("f"))
+			finish(t, response, err)
+			if len(p.members) != 2 {
+				t.Errorf("%d members are remembered", len(p.members))
+			}
+		})
+	})
+}
+
+// asked is a runner that can be asked how it is.
+type asked struct {
+	*fake
+	probe func(ctx context.Context) (Report, error)
+}
+
+func (a *asked) Probe(ctx context.Context) (Report, error) { return a.probe(ctx) }
+
+// A runner that hangs is found by asking it, and gets no more calls until it
+// answers.
+func TestFrozenRunner(t *testing.T) {
+	eachPolicy(t, func(t *testing.T, policy Policy) {
+		synctest.Test(t, func(t *testing.T) {
+			var frozen atomic.Bool
+			a := &asked{fake: &fake{address: "a:1"}}
+			a.invoke = func(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
+				if frozen.Load() {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				return answerWith("a")(ctx, call)
+			}
+			a.probe = func(ctx context.Context) (Report, error) {
+				if frozen.Load() {
+					<-ctx.Done()
+					return Report{}, ctx.Err()
+				}
+				return Report{}, nil
+			}
+			pool := &fixed{runners: []Runner{a, &fake{address: "b:1", invoke: answerWith("b")}}}
+			p := New(Options{Pool: pool, Policy: policy})
+			p.Start()
+			functions := []string{"f", "g", "h", "i", "j", "k"}
+			call := func(n int) (hung int) {
+				for i := range n {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					response, err := p.Invoke(ctx, callOf(functions[i%len(functions)]))
+					if err != nil {
+						hung++
+					} else {
+						finish(t, response, err)
+					}
+					cancel()
+				}
+				return hung
+			}
+			if hung := call(100); hung > 0 {
+				t.Fatal("calls hung")
+			}
+			frozen.Store(true)
+			time.Sleep(DefaultProbeInterval + DefaultProbeTimeout + time.Second)
+			hung := 0
+			for range 300 {
+				hung += call(10)
+				time.Sleep(100 * time.Millisecond)
+			}
+			if hung > 10 {
+				t.Errorf("%d of 3000 calls hung after it was found", hung)
+			}
+			frozen.Store(false)
+			time.Sleep(DefaultProbeInterval + DefaultProbeTimeout + time.Second)
+			before := a.calls.Load()
+			for i := range functions { // those that have settled elsewhere stay there
+				functions[i] += "2"
+			}
+			call(600)
+			if got := a.calls.Load() - before; got < 50 {
+				t.Errorf("it answers again and got %d calls of 600", got)
+			}
+			if err := p.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+}
+
+// What a runner says that others have there counts as its load.
+func TestLoadOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &asked{fake: &fake{address: "a:1", invoke: takes(time.Second)}, probe: func(context.Context) (Report, error) { return Report{Active: 8}, nil }}
+		b := &asked{fake: &fake{address: "b:1", invoke: takes(time.Second)}, probe: func(context.Context) (Report, error) { return Report{Active: 0}, nil }}
+		p := New(Options{Pool: &fixed{runners: []Runner{a, b}}})
+		p.Start()
+		p.membersOf([]Runner{a, b})
+		time.Sleep(DefaultProbeInterval + time.Millisecond)
+		for range 4 {
+			go func() {
+				response, err := p.Invoke(t.Context(), callOf("f"))
+				if err == nil {
+					response.Body.Close()
+				}
+			}()
+			synctest.Wait()
+		}
+		if a.calls.Load() != 0 || b.calls.Load() != 4 {
+			t.Errorf("%d and %d calls", a.calls.Load(), b.calls.Load())
+		}
+		if err := p.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestDoubledIsBounded(t *testing.T) {
+	for n, want := range map[int]time.Duration{0: 10, 1: 10, 2: 20, 3: 40, 5: 100, 21: 100, 1 << 40: 100} {
+		if got := doubled(10, n, 100); got != want {
+			t.Errorf("%d: got %d", n, got)
+		}
+	}
+	if d := jittered(100); d < 75 || d > 100 {
+		t.Error(d)
+	}
+	if !errors.Is(errUnreachable, invoke.ErrNotPlaced) || errors.Is(errUnreachable, model.ErrServerBusy) {
+		t.Error("the fake's errors are wrong")
+	}
+}

@@ -1,0 +1,92 @@
+package placement
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Start begins to ask runners that are a [Prober] how they are. Close ends it.
+func (p *Placer) Start() {
+	if p.opts.ProbeInterval < 0 {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p.stop = cancel
+	p.wg.Go(func() { p.monitor(ctx) })
+}
+
+// monitor asks the runners that calls were last placed among. A runner that takes
+// its time to answer does not keep others from being asked.
+func (p *Placer) monitor(ctx context.Context) {
+	ticker := time.NewTicker(p.opts.ProbeInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		latest := p.latest.Load()
+		if latest == nil {
+			continue
+		}
+		for _, m := range latest.members {
+			if prober, ok := m.runner.(Prober); ok && m.probing.CompareAndSwap(false, true) {
+				m.asked.Store(true)
+				p.wg.Go(func() {
+					defer m.probing.Store(false)
+					p.probe(ctx, m, prober)
+				})
+			}
+		}
+	}
+}
+
+func (p *Placer) probe(ctx context.Context, m *Member, prober Prober) {
+	bounded, cancel := context.WithTimeout(ctx, p.opts.ProbeTimeout)
+	defer cancel()
+	began := time.Now()
+	report, err := prober.Probe(bounded)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		p.failing(m, m.failed(time.Now(), false, p.opts.MaxBackoff), fmt.Errorf("ask it how it is: %w", err))
+	default:
+		m.others.Store(max(int64(report.Active)-m.inFlight.Load(), 0))
+		p.recovered(m, m.well(began))
+	}
+}
+
+// Level is how a runner stands.
+type Level struct {
+	Address  string
+	State    string // "ready", "busy" or "failing"
+	InFlight int    // calls of this placer
+}
+
+// Levels returns how the runners stand that calls were last placed among.
+func (p *Placer) Levels() []Level {
+	latest := p.latest.Load()
+	if latest == nil {
+		return nil
+	}
+	now := time.Now()
+	levels := make([]Level, len(latest.members))
+	for i, m := range latest.members {
+		levels[i] = Level{m.Address(), m.state(now), m.InFlight()}
+	}
+	return levels
+}
+
+func (m *Member) state(now time.Time) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.health.failing:
+		return "failing"
+	case now.Before(m.health.busyUntil):
+		return "busy"
+	}
+	return "ready"
+}
