@@ -281,6 +281,36 @@ func TestFrozenRunner(t *testing.T) {
 	})
 }
 
+// Runners that are the same for all calls are asked before there is a call.
+func TestRunnersAreAskedBeforeCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool, err := Discover(t.Context(), DiscoveryOptions{Places: []Place{mustPlace(t, "192.0.2.1:1"), mustPlace(t, "192.0.2.2:1")}, Dial: func(address string) (Runner, error) {
+			return &asked{fake: &fake{address: address}, probe: func(context.Context) (Report, error) {
+				if address == "192.0.2.1:1" {
+					return Report{}, errUnreachable
+				}
+				return Report{}, nil
+			}}, nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := New(Options{Pool: pool})
+		p.Start()
+		time.Sleep(DefaultProbeInterval + time.Millisecond)
+		synctest.Wait()
+		if got := p.Levels(); len(got) != 2 || got[0].State != "failing" || got[1].State != "ready" {
+			t.Errorf("got %+v", got)
+		}
+		if err := p.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := p.Levels(); len(got) != 0 {
+			t.Errorf("a closed placer has runners: %+v", got)
+		}
+	})
+}
+
 // What a runner says that others have there counts as its load.
 func TestLoadOfOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
