@@ -111,6 +111,28 @@ func TestFailingFunctionIsNoFailingRunner(t *testing.T) {
 	})
 }
 
+// A caller who leaves while its call is on its way to a runner says nothing of that.
+func TestLeavingCallersAreNoFailingRunner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &fake{address: "a:1", invoke: func(ctx context.Context, _ *invoke.Call) (*invoke.Response, error) {
+			<-ctx.Done()
+			return nil, errors.Join(invoke.ErrNotPlaced, model.ErrClientCanceled, ctx.Err())
+		}}
+		seen := &outcomes{}
+		p := New(Options{Pool: poolOf(a), Observer: seen})
+		for range 10 {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Second, cancel)
+			if _, err := p.Invoke(ctx, callOf("f")); model.Describe(err).Kind != model.ErrClientCanceled {
+				t.Errorf("got %v", err)
+			}
+		}
+		if level := p.Levels()[0]; level.State != "ready" || level.InFlight != 0 || seen.failed != 0 {
+			t.Errorf("%+v, %d failed", level, seen.failed)
+		}
+	})
+}
+
 // If no runner works, all are tried.
 func TestAllRunnersFail(t *testing.T) {
 	eachPolicy(t, func(t *testing.T, policy Policy) {

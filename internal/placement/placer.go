@@ -213,8 +213,8 @@ func isFinal(err error) bool {
 
 // sweep tries the runners in the order of the policy: one of which it is to be
 // found out whether it still fails, those that are ready, then those that had no
-// room just now, and those that fail only if there are no others. A call that was not woken leaves those without room alone: there may be
-// many such calls.
+// room just now, and those that fail only if there are no others. A call that was
+// not woken leaves those without room alone: there may be many such calls.
 func (x *placing) sweep(ctx context.Context, members []*Member, woken bool) (*invoke.Response, error) {
 	var groups [failing + 1][]*Member
 	now := time.Now()
