@@ -6,6 +6,12 @@ import (
 	"time"
 )
 
+// Lister is a [Pool] whose runners are the same for all calls. A placer asks them
+// how they are before there is a call.
+type Lister interface {
+	All() []Runner // nil once it is closed
+}
+
 // Start begins to ask runners that are a [Prober] how they are. Close ends it.
 func (p *Placer) Start() {
 	if p.opts.ProbeInterval < 0 {
