@@ -32,7 +32,7 @@ func (n *Node) buildLB(ctx context.Context, router *edge.Router) error {
 		invoker = wrap(invoker)
 	}
 	calls := gateway.New(gateway.Options{
-		Catalog: targets, Invoker: invoker, Trace: client.WithTrace,
+		Catalog: targets, Invoker: invoker, Trace: client.WithTrace, Forwards: true,
 		Logger: n.log, MaxDetachedBytes: n.config.Runner.MaxDetachedBytes,
 	})
 	n.stack.push("detached calls", calls.Close)

@@ -28,6 +28,8 @@ type Options struct {
 
 	MaxDetachedBytes int64 // of a detached call's body, which is held in memory
 
+	Forwards bool // calls are executed on other nodes
+
 	// Trace, if set, returns the context for looking a request's target up, from
 	// that of the request and its header.
 	Trace func(context.Context, http.Header) context.Context

@@ -33,6 +33,7 @@ func startCluster(t *testing.T, lbSettings map[string]string) *cluster {
 	ref := image.TestFn(t)
 	c := &cluster{t: t, runnerDir: t.TempDir(), runnerSettings: map[string]string{
 		"FN_NODE_TYPE": "pure-runner", "FN_GRPC_PORT": freePort(t), "FN_STATE_DIR": t.TempDir(),
+		"FN_MAX_TOTAL_MEMORY_BYTES": "1073741824",
 	}}
 	if os.Geteuid() == 0 {
 		maps.Copy(c.runnerSettings, map[string]string{"FN_DRIVER": "native", "FN_SANDBOX_MIN": "2", "FN_SANDBOX_BRIDGE": ownBridge(), "FN_SANDBOX_SUBNET": ownSubnet})
@@ -112,6 +113,11 @@ func TestCallsThroughALoadBalancer(t *testing.T) {
 		c.invoke(id, `{"isCrash":true}`, nil).wantError(t, 502, noResponse)
 		c.invoke(c.api.fn(object{"config": object{"ENABLE_INIT_EXIT": "7"}}), "", nil).wantError(t, 502, initFailed)
 		c.invoke(c.api.fn(object{"timeout": 1}), `{"sleepTime":5000}`, nil).wantError(t, 504, "Timed out")
+		got := c.invoke(c.api.fn(object{"memory": 8192}), "", nil)
+		got.wantError(t, 400, "Requested CPU/Memory cannot be allocated")
+		if len(got.header.Get("Fn-Call-Id")) != 26 {
+			t.Error("the call that a runner knows by its ID lost it")
+		}
 	})
 	t.Run("what is not there", func(t *testing.T) {
 		c.invoke("nothing", "", nil).wantError(t, 404, "Fn not found")
@@ -247,8 +253,8 @@ func TestLoadBalancerSeesChangesAndGoesOnWithoutItsAPI(t *testing.T) {
 		t.Errorf("NEW is %q", got)
 	}
 
-	// Five seconds, and one for a machine that is busy.
-	const seenWithin = 6 * time.Second
+	// Five seconds, and as much for a machine that is busy.
+	const seenWithin = 10 * time.Second
 	if got := c.api.send("PUT", "/v2/fns/"+id, `{"config":{"NEW":"1"}}`, nil); got.status != 200 {
 		t.Fatal(got.body)
 	}
