@@ -127,6 +127,9 @@ func (c *milliCPU) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
+// usualHeaderBytes is room for what is told of a call beside its definition.
+const usualHeaderBytes = 640
+
 // never is the time of what has not happened.
 var never = model.Timestamp{}.String()
 
@@ -137,7 +140,7 @@ func (d *encodedDefinitions) encode(call *invoke.Call) (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	b.Grow(len(definition) + 1024)
+	b.Grow(len(definition) + usualHeaderBytes)
 	b.WriteString(`{"id":`)
 	writeText(&b, call.ID)
 	b.WriteString(`,"status":"running","type":"`)
