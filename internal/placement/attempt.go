@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -39,7 +40,7 @@ func (x *placing) attempt(ctx context.Context, m *Member) (*invoke.Response, err
 	panicked = false
 	switch {
 	case err == nil:
-		p.recovered(m, m.answered())
+		p.recovered(m, m.answered(x.attempted))
 		if p.tracker != nil {
 			p.tracker.Answered(x.call, m)
 		}
@@ -63,13 +64,14 @@ func (x *placing) notPlaced(m *Member, err error) {
 		p.tracker.Ended(x.call, m, true)
 	}
 	x.lastErr = fmt.Errorf("%s: %w", m.Address(), err)
-	isBusy := errors.Is(err, model.ErrServerBusy)
+	// Another node may say so in other words.
+	isBusy := errors.Is(err, model.ErrServerBusy) || model.Describe(err).Status == http.StatusServiceUnavailable
 	p.opts.Observer.NotPlaced(isBusy)
 	if !isBusy {
 		p.failing(m, m.failed(time.Now(), false, p.opts.MaxBackoff), err)
 		return
 	}
-	p.recovered(m, m.full(time.Now()))
+	p.recovered(m, m.full(x.attempted, time.Now()))
 	if after := model.RetryAfter(err); after > 0 && (x.retryAfter == 0 || after < x.retryAfter) {
 		x.retryAfter = after
 	}
@@ -85,7 +87,7 @@ func (x *placing) failed(ctx context.Context, m *Member, err error) error {
 	case model.Describe(err).Kind == model.ErrInternal:
 		p.failing(m, m.failed(time.Now(), true, p.opts.MaxBackoff), err)
 	default: // the runner has said what was wrong
-		p.recovered(m, m.answered())
+		p.recovered(m, m.answered(x.attempted))
 		if p.tracker != nil {
 			p.tracker.Answered(x.call, m)
 		}
@@ -140,6 +142,9 @@ func (a *answer) Close() error {
 // failing tells the log that a runner began to fail.
 func (p *Placer) failing(m *Member, began bool, err error) {
 	if began {
+		if p.tracker != nil {
+			p.tracker.Lost(m)
+		}
 		p.opts.Logger.Warn("a runner does not take calls, others are tried before it", slog.String("runner", m.Address()), slog.Any("error", err))
 	}
 }

@@ -12,11 +12,13 @@ import (
 )
 
 // What it costs to begin something at a runner, in calls that are in flight
-// there: to use a runner with so many calls fewer is worth it. Found with the
-// simulation of simulation_test.go.
+// there: to use a runner with so many calls fewer is worth it. Found with
+// simulation_test.go, where half as much and twice as much differ by a few percent.
+// A larger instanceCost makes fewer cold starts, and loads that differ by more.
 const (
 	instanceCost = 2 // another instance where the function has some
-	runnerCost   = 4 // the first instance, for which there may not even be an image
+	pendingCost  = 5 // the same, where the first has not been answered yet
+	runnerCost   = 8 // the first instance, for which there may not even be an image
 
 	// What it is worth to begin a function where all load balancers would.
 	homeBonus = 2
@@ -25,7 +27,15 @@ const (
 // firstRunners is how many runners a function may be cold on at one time, at
 // first: calls that come together wait for few launches of images, not for one on
 // each machine. Where it has been answered on more, so many more may be added.
-const firstRunners = 2
+//
+// It is a limit only for runners that have fewer than coldCalls of the function, as
+// each call needs an instance of its own, and that have not kept their first caller
+// waiting for coldPatience: it may be a function that takes long to answer.
+const (
+	firstRunners = 2
+	coldCalls    = 16
+	coldPatience = 10 * time.Second
+)
 
 // choices chooses the cheaper of two runners that know the function, or one more
 // that does not.
@@ -48,12 +58,24 @@ type run struct {
 	busy     int    // calls
 	most     int    // calls at one time, so probably instances, within the idle timeout
 	mostAt   time.Time
+	beganAt  time.Time // when the first call did
 	lastAt   time.Time // when a call began or ended
 	answered bool
 }
 
 // warm reports whether there is probably an instance that nobody uses.
 func (r *run) warm() bool { return r.answered && r.most > r.busy }
+
+// cost is what it costs to begin another call.
+func (r *run) cost() int {
+	switch {
+	case r.warm():
+		return 0
+	case r.answered:
+		return instanceCost
+	}
+	return pendingCost
+}
 
 // NewChoices returns the policy of two choices by live load. Of the runners that
 // have executed a function within its idle timeout two are compared by their
@@ -114,22 +136,22 @@ func (c *choices) choose(call *invoke.Call, among []*Member) *Member {
 				continue
 			}
 			one := candidate{r.member, r.member.Load(), r.rank}
+			one.cost += r.cost()
 			switch {
 			case r.warm():
-				warm = append(warm, one)
-			default:
-				one.cost += instanceCost
-				known = append(known, one)
-			}
-			if r.answered {
 				answered++
-			} else {
+				warm = append(warm, one)
+				continue
+			case r.answered:
+				answered++
+			case r.busy < coldCalls && now.Sub(r.beganAt) < coldPatience:
 				pending++
 			}
+			known = append(known, one)
 		}
 	}
 	best := pick(warm, pick(known, candidate{}))
-	if best.member != nil && (best.cost <= runnerCost || pending >= max(firstRunners, answered) || pending+answered == len(among)) {
+	if best.member != nil && (best.cost <= runnerCost || pending >= max(firstRunners, answered) || len(warm)+len(known) == len(among)) {
 		return best.member
 	}
 	return pick([]candidate{next(call.Fn.ID, s, among)}, best).member
@@ -192,10 +214,8 @@ func (c *choices) costs(call *invoke.Call, among []*Member) []candidate {
 	for _, m := range among {
 		cost := runnerCost
 		if s != nil {
-			if r := s.at(m); r != nil && r.warm() {
-				cost = 0
-			} else if r != nil {
-				cost = instanceCost
+			if r := s.at(m); r != nil {
+				cost = r.cost()
 			}
 		}
 		all = append(all, candidate{m, m.Load() + cost, mix(key, m.hash)})
@@ -252,7 +272,7 @@ func (c *choices) Began(call *invoke.Call, m *Member) {
 	s.idle = time.Duration(call.Fn.IdleTimeout) * time.Second
 	r := s.at(m)
 	if r == nil {
-		r = &run{member: m, rank: mix(hash(call.Fn.ID), m.hash)}
+		r = &run{member: m, rank: mix(hash(call.Fn.ID), m.hash), beganAt: now}
 		s.runs = append(s.runs, r)
 	}
 	r.busy++
@@ -293,5 +313,17 @@ func (c *choices) Ended(call *invoke.Call, m *Member, refused bool) {
 		s.runs = slices.DeleteFunc(s.runs, func(other *run) bool { return other == r })
 	case refused:
 		r.most = max(r.busy, r.most-1)
+	}
+}
+
+// Lost forgets what ran at a member.
+func (c *choices) Lost(m *Member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.functions {
+		s.runs = slices.DeleteFunc(s.runs, func(r *run) bool { return r.member == m && r.busy == 0 })
+		if r := s.at(m); r != nil {
+			r.answered, r.most, r.beganAt = false, r.busy, time.Now()
+		}
 	}
 }

@@ -9,10 +9,29 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// logged is what a log got.
+type logged struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
 
 // write replaces a file in one step, or writes over it.
 func write(t *testing.T, path, content string, replace bool) {
@@ -35,7 +54,7 @@ func write(t *testing.T, path, content string, replace bool) {
 func TestFileIsReadAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "runners")
-		var log bytes.Buffer
+		var log logged
 		d := &dialer{}
 		pool := discover(t, d, DiscoveryOptions{File: path, Logger: slog.New(slog.NewTextHandler(&log, nil))}, "192.0.2.9:1")
 		looks := func(n int, want ...string) {
@@ -117,7 +136,7 @@ func TestRunnerThatLeftDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "runners")
 		write(t, path, "192.0.2.1:1\n", true)
-		var log bytes.Buffer
+		var log logged
 		d := &dialer{}
 		pool := discover(t, d, DiscoveryOptions{File: path, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		first := d.made[0]

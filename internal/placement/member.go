@@ -49,6 +49,7 @@ type health struct {
 	failures int  // in a row
 	failing  bool // it is left alone until retryAt
 	lost     bool // it failed to execute what it took
+	failedAt time.Time
 	retryAt  time.Time
 	tryUntil time.Time // a call that tries it has so long to find out
 }
@@ -99,21 +100,31 @@ func (m *Member) standing(now time.Time, mayTry bool) standing {
 	return ready
 }
 
-// answered notes that the runner takes calls and answers. It reports whether it
-// was failing.
-func (m *Member) answered() (recovered bool) {
+// recovers reports whether what began at a time and went well is news of a runner
+// that has failed: what was under way before says nothing of how it is now.
+func (h *health) recovers(began time.Time) bool { return !h.failing || !began.Before(h.failedAt) }
+
+// answered notes that the runner has executed a call that began at that time. It
+// reports whether it was failing.
+func (m *Member) answered(began time.Time) (recovered bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.health.recovers(began) {
+		return false
+	}
 	recovered = m.health.failing
 	m.health = health{}
 	return recovered
 }
 
-// full notes that the runner, which is well, had no room. It reports whether the
-// runner was failing.
-func (m *Member) full(now time.Time) (recovered bool) {
+// full notes that the runner, which is well, had no room for a call that began at
+// that time. It reports whether the runner was failing.
+func (m *Member) full(began, now time.Time) (recovered bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.health.recovers(began) {
+		return false
+	}
 	recovered = m.health.failing
 	m.health = health{refusals: m.health.refusals, busyUntil: m.health.busyUntil}
 	if h := &m.health; !now.Before(h.busyUntil) { // those that came together count as one
@@ -123,12 +134,13 @@ func (m *Member) full(now time.Time) (recovered bool) {
 	return recovered
 }
 
-// well notes that the runner can be reached, whatever room it has. It reports
-// whether it was failing. One that loses what it takes may say that it is well.
-func (m *Member) well() (recovered bool) {
+// well notes that the runner can be reached, whatever room it has, by what began at
+// that time. It reports whether it was failing. One that loses what it takes may say
+// that it is well.
+func (m *Member) well(began time.Time) (recovered bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.health.lost {
+	if m.health.lost || !m.health.recovers(began) {
 		return false
 	}
 	recovered = m.health.failing
@@ -153,7 +165,7 @@ func (m *Member) failed(now time.Time, lost bool, maxBackoff time.Duration) (beg
 		return false // those that failed together count as one
 	}
 	h.failures++
-	h.lost = lost
+	h.failedAt, h.lost = now, lost
 	h.tryUntil = time.Time{}
 	if lost && !h.failing && h.failures < lossesToFail {
 		return false

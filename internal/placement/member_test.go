@@ -66,7 +66,10 @@ func TestOneCallTriesAFailingRunner(t *testing.T) {
 		if m.standing(time.Now(), true) != failing {
 			t.Error("it is not failing any more")
 		}
-		if !m.answered() || m.standing(time.Now(), true) != ready {
+		if m.answered(time.Now().Add(-time.Millisecond)) || m.standing(time.Now(), true) != failing {
+			t.Error("a call that was under way before counts")
+		}
+		if !m.answered(time.Now()) || m.standing(time.Now(), true) != ready {
 			t.Error("it has not recovered")
 		}
 	})

@@ -24,7 +24,7 @@ import (
 //
 // Invoke must not change the call's Header and Extensions: after an error that
 // wraps [invoke.ErrNotPlaced] another runner gets them. If that error also wraps
-// [model.ErrServerBusy], the runner is well but has no room. Invoke should
+// [model.ErrServerBusy], or has its status, the runner is well but has no room. Invoke should
 // not take long to find out that a runner cannot be reached.
 type Runner interface {
 	invoke.Invoker
@@ -71,9 +71,11 @@ type Policy interface {
 // Tracker is a [Policy] that wants to know where calls are. Began is called
 // before an attempt, and Ended once after it: refused if the call was not
 // placed, otherwise when its answer was read or abandoned. Answered is called
-// between the two when a runner has answered.
+// between the two when a runner has answered. Lost says that a runner cannot be
+// reached, so that what ran there may be gone.
 type Tracker interface {
 	Began(call *invoke.Call, m *Member)
 	Answered(call *invoke.Call, m *Member)
 	Ended(call *invoke.Call, m *Member, refused bool)
+	Lost(m *Member)
 }

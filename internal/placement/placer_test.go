@@ -71,6 +71,7 @@ func TestErrorsOfAttempts(t *testing.T) {
 	}{
 		{"unreachable", errUnreachable, true},
 		{"no room", errNoRoom, true},
+		{"no room, in other words", fmt.Errorf("%w: %w", invoke.ErrNotPlaced, &model.Error{Kind: model.ErrFunctionFailed, Message: "full", Status: 503}), true},
 		{"no room, proven otherwise", fmt.Errorf("%w: %w", invoke.ErrNotPlaced, model.ErrServerBusy), true},
 		{"busy without proof", placed(model.ErrServerBusy), false},
 		{"lost", errLost, false},

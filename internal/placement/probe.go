@@ -46,6 +46,7 @@ func (p *Placer) monitor(ctx context.Context) {
 func (p *Placer) probe(ctx context.Context, m *Member, prober Prober) {
 	bounded, cancel := context.WithTimeout(ctx, p.opts.ProbeTimeout)
 	defer cancel()
+	began := time.Now()
 	report, err := prober.Probe(bounded)
 	switch {
 	case ctx.Err() != nil:
@@ -53,7 +54,7 @@ func (p *Placer) probe(ctx context.Context, m *Member, prober Prober) {
 		p.failing(m, m.failed(time.Now(), false, p.opts.MaxBackoff), fmt.Errorf("ask it how it is: %w", err))
 	default:
 		m.others.Store(max(int64(report.Active)-m.inFlight.Load(), 0))
-		p.recovered(m, m.well())
+		p.recovered(m, m.well(began))
 	}
 }
 
