@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -290,6 +291,31 @@ func TestLoadBalancerSeesChangesAndGoesOnWithoutItsAPI(t *testing.T) {
 	eventually(t, 2*seenWithin, func() bool { return c.invoke(id, "{}", nil).seen(t).Config["NEW"] == "2" }, c.lb.log.String)
 	if !strings.Contains(c.lb.log.String(), "definitions can be asked for again") {
 		t.Errorf("it does not say that it is over:\n%s", c.lb.log)
+	}
+
+	// A node that hangs takes requests and answers none. Only the first call that
+	// notices waits for it, as long as it has patience.
+	signal(t, again, syscall.SIGSTOP)
+	defer signal(t, again, syscall.SIGCONT)
+	slow, all := 0, 0
+	for began := time.Now(); time.Since(began) < 8*time.Second; time.Sleep(100 * time.Millisecond) {
+		got := c.invoke(id, "{}", nil)
+		if got.status != 200 {
+			t.Fatalf("after %v: %d %s", time.Since(began), got.status, got.body)
+		}
+		if all++; got.took >= 500*time.Millisecond {
+			slow++
+		}
+	}
+	if slow == 0 || 2*slow > all { // a busy machine may have added some
+		t.Errorf("%d calls of %d waited", slow, all)
+	}
+}
+
+func signal(t *testing.T, s *server, sig syscall.Signal) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		t.Error(err)
 	}
 }
 
