@@ -66,7 +66,7 @@ var placementSettings = []Setting{
 	},
 	{
 		"FN_RUNNER_STATUS_INTERVAL", groupPlacement, formDuration, "1s",
-		"How often runners are asked how they are and how many calls they have; 0 is never.", duration(func(c *Config) *time.Duration { return &c.Placement.ProbeInterval }),
+		"How often runners are asked how they are, by a call of their status image if they have one, and how many calls they have; 0 is never.", duration(func(c *Config) *time.Duration { return &c.Placement.ProbeInterval }),
 	},
 	{
 		"FN_RUNNER_STATUS_TIMEOUT", groupPlacement, formDuration, "3s",

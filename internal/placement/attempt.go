@@ -49,7 +49,7 @@ func (x *placing) attempt(ctx context.Context, m *Member) (*invoke.Response, err
 		return response, x.over(PlacedOK, nil)
 	case errors.Is(err, invoke.ErrNotPlaced):
 		body.Close()
-		x.notPlaced(m, err)
+		x.notPlaced(ctx, m, err)
 		return nil, err
 	}
 	x.release(m)
@@ -57,13 +57,16 @@ func (x *placing) attempt(ctx context.Context, m *Member) (*invoke.Response, err
 }
 
 // notPlaced takes note of an attempt of which the function saw nothing.
-func (x *placing) notPlaced(m *Member, err error) {
+func (x *placing) notPlaced(ctx context.Context, m *Member, err error) {
 	p := x.placer
 	m.inFlight.Add(-1)
 	if p.tracker != nil {
 		p.tracker.Ended(x.call, m, true)
 	}
 	x.lastErr = fmt.Errorf("%s: %w", m.Address(), err)
+	if ctx.Err() != nil {
+		return // the caller left meanwhile, which says nothing of the runner
+	}
 	// Another node may say so in other words.
 	isBusy := errors.Is(err, model.ErrServerBusy) || model.Describe(err).Status == http.StatusServiceUnavailable
 	p.opts.Observer.NotPlaced(isBusy)

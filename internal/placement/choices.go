@@ -14,9 +14,10 @@ import (
 // What it costs to begin something at a runner, in calls that are in flight
 // there: to use a runner with so many calls fewer is worth it. Found with
 // simulation_test.go, where half as much and twice as much differ by a few percent.
-// A larger instanceCost makes fewer cold starts, and loads that differ by more.
+// A larger instanceCost makes fewer cold starts, and loads that differ by so much
+// for good: some runners have a line then while others have room.
 const (
-	instanceCost = 2 // another instance where the function has some
+	instanceCost = 1 // another instance where the function has some
 	pendingCost  = 5 // the same, where the first has not been answered yet
 	runnerCost   = 8 // the first instance, for which there may not even be an image
 

@@ -81,7 +81,10 @@ type Discovery struct {
 	firstPause time.Duration
 }
 
-var _ Pool = (*Discovery)(nil)
+var (
+	_ Pool   = (*Discovery)(nil)
+	_ Lister = (*Discovery)(nil)
+)
 
 // Discover looks once, for at most the timeout, and goes on looking until the
 // pool is closed. Places where nothing is found yet are no error: runners may
@@ -132,6 +135,14 @@ func (d *Discovery) Runners(context.Context, *invoke.Call) ([]Runner, error) {
 		return nil, errPoolClosed
 	}
 	return *now, nil
+}
+
+// All returns the runners, none once the pool is closed.
+func (d *Discovery) All() []Runner {
+	if now := d.now.Load(); now != nil {
+		return *now
+	}
+	return nil
 }
 
 // firstLookupPause is how long a look-up that failed is not made again. It

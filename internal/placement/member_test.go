@@ -111,6 +111,28 @@ func TestFailingFunctionIsNoFailingRunner(t *testing.T) {
 	})
 }
 
+// A caller who leaves while its call is on its way to a runner says nothing of that.
+func TestLeavingCallersAreNoFailingRunner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &fake{address: "a:1", invoke: func(ctx context.Context, _ *invoke.Call) (*invoke.Response, error) {
+			<-ctx.Done()
+			return nil, errors.Join(invoke.ErrNotPlaced, model.ErrClientCanceled, ctx.Err())
+		}}
+		seen := &outcomes{}
+		p := New(Options{Pool: poolOf(a), Observer: seen})
+		for range 10 {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Second, cancel)
+			if _, err := p.Invoke(ctx, callOf("f")); model.Describe(err).Kind != model.ErrClientCanceled {
+				t.Errorf("got %v", err)
+			}
+		}
+		if level := p.Levels()[0]; level.State != "ready" || level.InFlight != 0 || seen.failed != 0 {
+			t.Errorf("%+v, %d failed", level, seen.failed)
+		}
+	})
+}
+
 // If no runner works, all are tried.
 func TestAllRunnersFail(t *testing.T) {
 	eachPolicy(t, func(t *testing.T, policy Policy) {
@@ -278,6 +300,36 @@ func TestFrozenRunner(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	})
+}
+
+// Runners that are the same for all calls are asked before there is a call.
+func TestRunnersAreAskedBeforeCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool, err := Discover(t.Context(), DiscoveryOptions{Places: []Place{mustPlace(t, "192.0.2.1:1"), mustPlace(t, "192.0.2.2:1")}, Dial: func(address string) (Runner, error) {
+			return &asked{fake: &fake{address: address}, probe: func(context.Context) (Report, error) {
+				if address == "192.0.2.1:1" {
+					return Report{}, errUnreachable
+				}
+				return Report{}, nil
+			}}, nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := New(Options{Pool: pool})
+		p.Start()
+		time.Sleep(DefaultProbeInterval + time.Millisecond)
+		synctest.Wait()
+		if got := p.Levels(); len(got) != 2 || got[0].State != "failing" || got[1].State != "ready" {
+			t.Errorf("got %+v", got)
+		}
+		if err := p.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := p.Levels(); len(got) != 0 {
+			t.Errorf("a closed placer has runners: %+v", got)
+		}
 	})
 }
 

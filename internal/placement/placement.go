@@ -61,6 +61,12 @@ type Pool interface {
 	Close(ctx context.Context) error
 }
 
+// Lister is a [Pool] whose runners are the same for all calls. A placer asks them
+// how they are before there is a call.
+type Lister interface {
+	All() []Runner // nil once it is closed
+}
+
 // Policy says in which order runners are to be tried for a call. The sequence
 // must have each of them once; usually only the first is asked for. A policy
 // must be safe for concurrent use and must not keep the slice.

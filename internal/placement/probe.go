@@ -16,8 +16,20 @@ func (p *Placer) Start() {
 	p.wg.Go(func() { p.monitor(ctx) })
 }
 
-// monitor asks the runners that calls were last placed among. A runner that takes
-// its time to answer does not keep others from being asked.
+// current returns the runners of the pool or, if they depend on the call, those that
+// the latest was placed among.
+func (p *Placer) current() []*Member {
+	if lister, ok := p.opts.Pool.(Lister); ok {
+		return p.membersOf(lister.All())
+	}
+	if latest := p.latest.Load(); latest != nil {
+		return latest.members
+	}
+	return nil
+}
+
+// monitor asks runners how they are. One that takes its time to answer does not
+// keep others from being asked.
 func (p *Placer) monitor(ctx context.Context) {
 	ticker := time.NewTicker(p.opts.ProbeInterval)
 	defer ticker.Stop()
@@ -27,11 +39,7 @@ func (p *Placer) monitor(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		latest := p.latest.Load()
-		if latest == nil {
-			continue
-		}
-		for _, m := range latest.members {
+		for _, m := range p.current() {
 			if prober, ok := m.runner.(Prober); ok && m.probing.CompareAndSwap(false, true) {
 				m.asked.Store(true)
 				p.wg.Go(func() {
@@ -65,16 +73,13 @@ type Level struct {
 	InFlight int    // calls of this placer
 }
 
-// Levels returns how the runners stand that calls were last placed among.
+// Levels returns how the runners stand: those of the pool or, if they depend on the
+// call, those that the latest was placed among.
 func (p *Placer) Levels() []Level {
-	latest := p.latest.Load()
-	if latest == nil {
-		return nil
-	}
 	now := time.Now()
-	levels := make([]Level, len(latest.members))
-	for i, m := range latest.members {
-		levels[i] = Level{m.Address(), m.state(now), m.InFlight()}
+	var levels []Level
+	for _, m := range p.current() {
+		levels = append(levels, Level{m.Address(), m.state(now), m.InFlight()})
 	}
 	return levels
 }

@@ -291,3 +291,43 @@ func TestSimulatedTraffic(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Three runners serve nearly three times as many calls of one function as one does,
+// with as many clients as they have room for, and with more.
+func TestThreeRunnersServeThreeTimes(t *testing.T) {
+	const room, work = 8, 100 * time.Millisecond
+	served := func(runners, clients int) (calls int) {
+		synctest.Test(t, func(t *testing.T) {
+			pool := &fixed{}
+			for _, m := range equal(runners, room) {
+				pool.runners = append(pool.runners, m)
+			}
+			p := New(Options{Pool: pool})
+			ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), workKey{}, work), 20*time.Second)
+			defer cancel()
+			var mu sync.Mutex
+			var all sync.WaitGroup
+			for range clients {
+				all.Go(func() {
+					for ctx.Err() == nil {
+						if _, err := p.Invoke(ctx, callOf("f")); err == nil {
+							mu.Lock()
+							calls++
+							mu.Unlock()
+						}
+					}
+				})
+			}
+			all.Wait()
+		})
+		return calls
+	}
+	for _, clients := range []int{room, room * 3 / 2, room * 2} { // for each runner
+		one, three := served(1, clients), served(3, 3*clients)
+		if ratio := float64(three) / float64(one); ratio < 2.7 {
+			t.Errorf("%d clients for each runner: %d calls, and %d of three runners: %.2f times", clients, one, three, ratio)
+		} else {
+			t.Logf("%d clients for each runner: %.2f times", clients, ratio)
+		}
+	}
+}

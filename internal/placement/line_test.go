@@ -1,0 +1,102 @@
+package placement
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tinefn/tine/invoke"
+)
+
+// limited has room for some calls.
+func limited(room int, d time.Duration) *fake {
+	var used atomic.Int64
+	return &fake{address: "a:1", invoke: func(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
+		if used.Add(1) > int64(room) {
+			used.Add(-1)
+			return nil, errNoRoom
+		}
+		response, err := takes(d)(ctx, call)
+		used.Add(-1)
+		return response, err
+	}}
+}
+
+// Who waits gets freed room at once and in order of arrival, and a runner without
+// room is not asked over and over.
+func TestWaitingCallsAreServedInOrder(t *testing.T) {
+	eachPolicy(t, func(t *testing.T, policy Policy) {
+		synctest.Test(t, func(t *testing.T) {
+			a := limited(1, 100*time.Millisecond)
+			p := New(Options{Pool: poolOf(a), Policy: policy})
+			var mu sync.Mutex
+			var order []int
+			var calls sync.WaitGroup
+			began := time.Now()
+			const n = 50
+			for i := range n {
+				calls.Go(func() {
+					response, err := p.Invoke(t.Context(), callOf("f"))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					response.Body.Close()
+					mu.Lock()
+					order = append(order, i)
+					mu.Unlock()
+				})
+				time.Sleep(time.Millisecond)
+			}
+			calls.Wait()
+			if took := time.Since(began); took > n*100*time.Millisecond+20*time.Millisecond {
+				t.Errorf("took %v: room was not used at once", took)
+			}
+			for i, got := range order {
+				if got != i {
+					t.Fatalf("served in the order %v", order)
+				}
+			}
+			if tries := a.calls.Load(); tries > 8*n {
+				t.Errorf("%d tries for %d calls", tries, n)
+			}
+		})
+	})
+}
+
+// Calls that keep coming do not starve one that waits.
+func TestNobodyStarves(t *testing.T) {
+	eachPolicy(t, func(t *testing.T, policy Policy) {
+		synctest.Test(t, func(t *testing.T) {
+			p := New(Options{Pool: poolOf(limited(4, 100*time.Millisecond)), Policy: policy, Timeout: 30 * time.Second})
+			ctx, cancel := context.WithCancel(t.Context())
+			var calls sync.WaitGroup
+			calls.Go(func() { // half as many again as there is room for
+				for ctx.Err() == nil {
+					calls.Go(func() {
+						response, err := p.Invoke(ctx, callOf("f"))
+						if err == nil {
+							response.Body.Close()
+						}
+					})
+					time.Sleep(17 * time.Millisecond)
+				}
+			})
+			time.Sleep(2 * time.Second)
+			began := time.Now()
+			response, err := p.Invoke(t.Context(), callOf("g"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("it waited for %v", took)
+			}
+			cancel()
+			calls.Wait()
+		})
+	})
+}
