@@ -29,7 +29,7 @@ func (n *Node) buildLB(ctx context.Context, router *edge.Router) error {
 		return err
 	}
 	calls := gateway.New(gateway.Options{
-		Catalog: targets, Invoker: n.extend(invoker, atOnce), Trace: client.WithTrace,
+		Catalog: targets, Invoker: n.extend(invoker, atOnce), Trace: client.WithTrace, Forwards: true,
 		Logger: n.log, MaxDetachedBytes: n.config.Runner.MaxDetachedBytes,
 		Override: n.opts.Override, NoInvoke: n.opts.OmitInvoke, NoTriggers: n.opts.OmitTriggers,
 	})

@@ -28,10 +28,27 @@ func runnerCall(body string) *invoke.Call {
 	}
 }
 
+// readThenEcho reads its request before it answers, as functions behind a load
+// balancer must, unless the request says otherwise.
+func readThenEcho(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Early") != "" {
+		conn := http.NewResponseController(w)
+		_ = conn.EnableFullDuplex()
+		w.WriteHeader(http.StatusOK)
+		_ = conn.Flush()
+		return
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	_, _ = w.Write(body)
+}
+
 func TestRunnerNodeExecutesCallsOfLoadBalancers(t *testing.T) {
 	ignore := goleak.IgnoreCurrent()
 	var calls atomic.Int32
-	engine := fake.New(fake.Options{})
+	engine := fake.New(fake.Options{Handler: http.HandlerFunc(readThenEcho)})
 	opts := node.Options{
 		Driver: engine,
 		Environ: []string{
@@ -66,8 +83,29 @@ func TestRunnerNodeExecutesCallsOfLoadBalancers(t *testing.T) {
 			t.Errorf("got %q, %v", text, err)
 		}
 	}
+	large := strings.Repeat("0123456789abcdef", 1<<17)
+	for _, length := range []int64{-1, int64(len(large))} {
+		call := runnerCall("")
+		call.Body, call.ContentLength = io.NopCloser(strings.NewReader(large)), length
+		response, err := client.Invoke(t.Context(), call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(response.Body); err != nil || string(text) != large {
+			t.Errorf("got %d bytes, %v", len(text), err)
+		}
+	}
+	early := runnerCall("")
+	early.Header.Set("Early", "yes")
+	never, end := io.Pipe()
+	early.Body, early.ContentLength = never, -1
+	go end.Write([]byte("x"))
+	if _, err := client.Invoke(t.Context(), early); !errors.Is(err, model.ErrFunctionPrematureWrite) {
+		t.Errorf("got %v", err)
+	}
+	end.Close()
 	// The definitions are equal, so the instance of the first call serves them all.
-	if calls.Load() != 10 || engine.Calls(fake.OpCreate) != 1 {
+	if calls.Load() != 13 || engine.Calls(fake.OpCreate) != 1 {
 		t.Errorf("middleware saw %d calls, %d containers", calls.Load(), engine.Calls(fake.OpCreate))
 	}
 	for path, want := range map[string]int{"/": 200, "/version": 200, "/metrics": 200, "/v2/apps": 404, "/invoke/fn-id": 404} {

@@ -42,7 +42,7 @@ func (g *Gateway) invokeDetached(w http.ResponseWriter, r *http.Request, call *i
 	case <-started:
 	case err := <-failed:
 		if !isClosed(started) {
-			return callFailed(w, err)
+			return g.callFailed(w, err)
 		}
 	case <-r.Context().Done():
 		cancel()

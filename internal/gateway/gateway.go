@@ -32,6 +32,8 @@ type Options struct {
 	NoInvoke   bool             // no route for direct invocations
 	NoTriggers bool             // none for HTTP triggers
 
+	Forwards bool // calls are executed on other nodes
+
 	// Trace, if set, returns the context for looking a request's target up, from
 	// that of the request and its header.
 	Trace func(context.Context, http.Header) context.Context

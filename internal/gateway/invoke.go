@@ -65,7 +65,7 @@ func (g *Gateway) invokeSync(w http.ResponseWriter, r *http.Request, call *invok
 	response, err := g.opts.Invoker.Invoke(r.Context(), call)
 	body.settle(w)
 	if err != nil {
-		return callFailed(w, err)
+		return g.callFailed(w, err)
 	}
 	edge.NoteFDKVersion(r, response.Header.Get(headerFDKVersion))
 	status, err := mapHeader(w.Header(), response.Header)
@@ -76,9 +76,9 @@ func (g *Gateway) invokeSync(w http.ResponseWriter, r *http.Request, call *invok
 }
 
 // callFailed takes the identifier back from a client whose call was never
-// admitted.
-func callFailed(w http.ResponseWriter, err error) error {
-	if model.Describe(err).Kind == model.ErrTooBigForNode {
+// admitted. Of a call that was sent to another node, that is its identifier there.
+func (g *Gateway) callFailed(w http.ResponseWriter, err error) error {
+	if model.Describe(err).Kind == model.ErrTooBigForNode && !g.opts.Forwards {
 		w.Header().Del(headerCallID)
 	}
 	return err

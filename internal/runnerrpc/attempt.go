@@ -112,9 +112,17 @@ const holdBytes = 64 << 10
 
 // hold reads a small answer to its end.
 func (a *attempt) hold(response *invoke.Response, body *answer) (*invoke.Response, error) {
-	held := make([]byte, 0, response.ContentLength)
+	var held []byte
 	for {
-		if held = append(held, body.frame...); int64(len(held)) > response.ContentLength {
+		switch {
+		case held == nil && (len(body.frame) == 0 || int64(len(body.frame)) == response.ContentLength):
+			held = body.frame // usually all of it, which need not be copied
+		case held == nil:
+			held = append(make([]byte, 0, response.ContentLength), body.frame...)
+		default:
+			held = append(held, body.frame...)
+		}
+		if int64(len(held)) > response.ContentLength {
 			return nil, a.client.breach("its answer is longer than it has said")
 		}
 		body.frame = nil

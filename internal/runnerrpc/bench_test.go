@@ -55,3 +55,35 @@ func BenchmarkHop(b *testing.B) {
 		})
 	}
 }
+
+// What a call's way costs that is not gRPC's.
+func BenchmarkWriteCall(b *testing.B) {
+	var d encodedDefinitions
+	call := benchCall()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := d.encode(call); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkReadCall(b *testing.B) {
+	text, err := new(encodedDefinitions).encode(benchCall())
+	if err != nil {
+		b.Fatal(err)
+	}
+	var d definitions
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := d.decodeCall(text); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func benchCall() *invoke.Call {
+	call := newCall("hello")
+	call.Header = http.Header{"Accept": {"*/*"}, "User-Agent": {"bench"}, "Content-Type": {"text/plain"}}
+	return call
+}

@@ -127,6 +127,9 @@ func (c *milliCPU) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
+// usualHeaderBytes is room for what is told of a call beside its definition.
+const usualHeaderBytes = 640
+
 // never is the time of what has not happened.
 var never = model.Timestamp{}.String()
 
@@ -137,7 +140,7 @@ func (d *encodedDefinitions) encode(call *invoke.Call) (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	b.Grow(len(definition) + 1024)
+	b.Grow(len(definition) + usualHeaderBytes)
 	b.WriteString(`{"id":`)
 	writeText(&b, call.ID)
 	b.WriteString(`,"status":"running","type":"`)
@@ -237,11 +240,13 @@ func isPlain(text string) bool {
 // requestURL is where the call came from. Nothing is sent there: runners of Fn
 // make a request of it and want it to be absolute.
 func requestURL(call *invoke.Call) string {
-	made := url.URL{Scheme: "http", Host: "localhost", Path: "/invoke/" + call.Fn.ID}
-	if asked, err := url.Parse(call.Header.Get("Fn-Http-Request-Url")); err == nil && strings.HasPrefix(asked.Path, "/") {
-		made.Path, made.RawPath, made.RawQuery = asked.Path, asked.RawPath, asked.RawQuery
+	if of := call.Header["Fn-Http-Request-Url"]; len(of) > 0 {
+		if asked, err := url.Parse(of[0]); err == nil && strings.HasPrefix(asked.Path, "/") {
+			made := url.URL{Scheme: "http", Host: "localhost", Path: asked.Path, RawPath: asked.RawPath, RawQuery: asked.RawQuery}
+			return made.String()
+		}
 	}
-	return made.String()
+	return "http://localhost/invoke/" + url.PathEscape(call.Fn.ID)
 }
 
 // maxCallText bounds identifiers and names, in bytes. Those of Fn are of 255 at

@@ -25,9 +25,9 @@ import (
 type engagement struct {
 	server  *Server
 	stream  grpc.BidiStreamingServer[runnerpb.ClientMsg, runnerpb.RunnerMsg]
-	cancel  context.CancelCauseFunc
-	request *requestBody          // nil: the whole request has come
-	breach  atomic.Pointer[error] // how the load balancer broke the protocol in the middle
+	request *requestBody            // nil: the whole request has come
+	cancel  context.CancelCauseFunc // of the call, if there is more of the request
+	breach  atomic.Pointer[error]   // how the load balancer broke the protocol in the middle
 
 	call    *invoke.Call
 	created time.Time
@@ -46,9 +46,8 @@ func (s *Server) Engage(stream grpc.BidiStreamingServer[runnerpb.ClientMsg, runn
 	s.received.Add(1)
 	s.active.Add(1)
 	defer s.active.Add(-1)
-	ctx, cancel := context.WithCancelCause(withRequestID(stream.Context()))
-	defer cancel(nil)
-	x := &engagement{server: s, stream: stream, cancel: cancel, created: time.Now()}
+	ctx := withRequestID(stream.Context())
+	x := &engagement{server: s, stream: stream, created: time.Now()}
 	if x.call, err = s.accept(try); err != nil {
 		return x.finish(nil, err)
 	}
@@ -56,7 +55,10 @@ func (s *Server) Engage(stream grpc.BidiStreamingServer[runnerpb.ClientMsg, runn
 		return err
 	}
 	if x.request != nil {
+		ctx, x.cancel = context.WithCancelCause(ctx)
+		defer x.cancel(nil)
 		defer x.request.Close()
+		s.pumps.Go(x.request.pump)
 	}
 	x.call.OnStart = x.start
 	response, err := s.opts.Invoker.Invoke(ctx, x.call)

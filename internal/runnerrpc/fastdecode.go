@@ -119,70 +119,77 @@ func plainHeaders(raw string, to *map[string][]string) bool {
 			return false
 		}
 		var values []string
-		rest := strings.TrimLeft(list[1:], blanks)
-		for rest[0] != ']' {
+		rest := skipBlanks(list[1:])
+		for rest != "" && rest[0] != ']' {
 			end := valueEnd(rest)
 			var value string
 			if end < 0 || !plainText(rest[:end], &value) {
 				return false
 			}
 			values = append(values, value)
-			rest = strings.TrimLeft(rest[end:], blanks)
-			if rest[0] == ',' {
-				if rest = strings.TrimLeft(rest[1:], blanks); rest[0] == ']' {
+			rest = skipBlanks(rest[end:])
+			if strings.HasPrefix(rest, ",") {
+				if rest = skipBlanks(rest[1:]); strings.HasPrefix(rest, "]") {
 					return false
 				}
-			} else if rest[0] != ']' {
+			} else if !strings.HasPrefix(rest, "]") {
 				return false
 			}
 		}
 		headers[name] = values
-		return len(rest) == 1
+		return rest == "]"
 	})
 }
 
-// blanks are what may be between the parts of a JSON text. Source: RFC 8259,
-// section 2.
-const blanks = " \t\r\n"
+// skipBlanks cuts off what may be between the parts of a JSON text. Source: RFC
+// 8259, section 2.
+func skipBlanks(text string) string {
+	for i := range len(text) {
+		if c := text[i]; c != ' ' && c != '\n' && c != '\r' && c != '\t' {
+			return text[i:]
+		}
+	}
+	return ""
+}
 
 // eachMember calls visit with the name and the text of each member of an object,
 // until it returns false. It reports whether it has seen all of them, and nothing
 // that is unusual. That a text has the end of a value does not mean that it is one.
 func eachMember(object string, visit func(name, raw string) bool) bool {
-	rest := strings.TrimLeft(object, blanks)
+	rest := skipBlanks(object)
 	if rest == "" || rest[0] != '{' {
 		return false
 	}
-	rest = strings.TrimLeft(rest[1:], blanks)
+	rest = skipBlanks(rest[1:])
 	for first := true; ; first = false {
 		if rest == "" {
 			return false
 		}
 		if rest[0] == '}' && first {
-			return strings.TrimLeft(rest[1:], blanks) == ""
+			return skipBlanks(rest[1:]) == ""
 		}
 		var name string
 		end := valueEnd(rest)
 		if end < 0 || !plainText(rest[:end], &name) {
 			return false
 		}
-		rest = strings.TrimLeft(rest[end:], blanks)
+		rest = skipBlanks(rest[end:])
 		if rest == "" || rest[0] != ':' {
 			return false
 		}
-		rest = strings.TrimLeft(rest[1:], blanks)
+		rest = skipBlanks(rest[1:])
 		if end = valueEnd(rest); end <= 0 || !visit(name, rest[:end]) {
 			return false
 		}
-		rest = strings.TrimLeft(rest[end:], blanks)
+		rest = skipBlanks(rest[end:])
 		if rest == "" {
 			return false
 		}
 		switch rest[0] {
 		case '}':
-			return strings.TrimLeft(rest[1:], blanks) == ""
+			return skipBlanks(rest[1:]) == ""
 		case ',':
-			rest = strings.TrimLeft(rest[1:], blanks)
+			rest = skipBlanks(rest[1:])
 		default:
 			return false
 		}

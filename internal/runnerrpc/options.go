@@ -91,6 +91,11 @@ func (o ClientOptions) dialOptions() []grpc.DialOption {
 	return dial
 }
 
+// streamWorkers is how many goroutines serve streams one after the other, so that
+// their stacks need not grow anew for each call. More calls at one time get
+// goroutines of their own.
+const streamWorkers = 64
+
 func (o ServerOptions) grpcOptions() []grpc.ServerOption {
 	idle, timeout := o.keepAlive()
 	return []grpc.ServerOption{
@@ -99,6 +104,7 @@ func (o ServerOptions) grpcOptions() []grpc.ServerOption {
 		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connectionWindow),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idle, Timeout: timeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: cmp.Or(o.KeepAliveLeast, DefaultKeepAliveLeast), PermitWithoutStream: true}),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.WaitForHandlers(true), // who stops the server ends next what its calls use
 	}
 }

@@ -58,7 +58,6 @@ func (x *engagement) receiveBody(call *invoke.Call) error {
 	}
 	x.request.count(len(gathered))
 	call.Body = x.request
-	x.server.pumps.Go(x.request.pump)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ func startCluster(t *testing.T, lbSettings map[string]string) *cluster {
 	ref := image.TestFn(t)
 	c := &cluster{t: t, runnerDir: t.TempDir(), runnerSettings: map[string]string{
 		"FN_NODE_TYPE": "pure-runner", "FN_GRPC_PORT": freePort(t), "FN_STATE_DIR": t.TempDir(),
+		"FN_MAX_TOTAL_MEMORY_BYTES": "1073741824",
 	}}
 	if os.Geteuid() == 0 {
 		maps.Copy(c.runnerSettings, map[string]string{"FN_DRIVER": "native", "FN_SANDBOX_MIN": "2", "FN_SANDBOX_BRIDGE": ownBridge(), "FN_SANDBOX_SUBNET": ownSubnet})
@@ -112,6 +114,11 @@ func TestCallsThroughALoadBalancer(t *testing.T) {
 		c.invoke(id, `{"isCrash":true}`, nil).wantError(t, 502, noResponse)
 		c.invoke(c.api.fn(object{"config": object{"ENABLE_INIT_EXIT": "7"}}), "", nil).wantError(t, 502, initFailed)
 		c.invoke(c.api.fn(object{"timeout": 1}), `{"sleepTime":5000}`, nil).wantError(t, 504, "Timed out")
+		got := c.invoke(c.api.fn(object{"memory": 8192}), "", nil)
+		got.wantError(t, 400, "Requested CPU/Memory cannot be allocated")
+		if len(got.header.Get("Fn-Call-Id")) != 26 {
+			t.Error("the call that a runner knows by its ID lost it")
+		}
 	})
 	t.Run("what is not there", func(t *testing.T) {
 		c.invoke("nothing", "", nil).wantError(t, 404, "Fn not found")
@@ -247,8 +254,8 @@ func TestLoadBalancerSeesChangesAndGoesOnWithoutItsAPI(t *testing.T) {
 		t.Errorf("NEW is %q", got)
 	}
 
-	// Five seconds, and one for a machine that is busy.
-	const seenWithin = 6 * time.Second
+	// Five seconds, and as much for a machine that is busy.
+	const seenWithin = 10 * time.Second
 	if got := c.api.send("PUT", "/v2/fns/"+id, `{"config":{"NEW":"1"}}`, nil); got.status != 200 {
 		t.Fatal(got.body)
 	}
@@ -284,6 +291,31 @@ func TestLoadBalancerSeesChangesAndGoesOnWithoutItsAPI(t *testing.T) {
 	eventually(t, 2*seenWithin, func() bool { return c.invoke(id, "{}", nil).seen(t).Config["NEW"] == "2" }, c.lb.log.String)
 	if !strings.Contains(c.lb.log.String(), "definitions can be asked for again") {
 		t.Errorf("it does not say that it is over:\n%s", c.lb.log)
+	}
+
+	// A node that hangs takes requests and answers none. Only the first call that
+	// notices waits for it, as long as it has patience.
+	signal(t, again, syscall.SIGSTOP)
+	defer signal(t, again, syscall.SIGCONT)
+	slow, all := 0, 0
+	for began := time.Now(); time.Since(began) < 8*time.Second; time.Sleep(100 * time.Millisecond) {
+		got := c.invoke(id, "{}", nil)
+		if got.status != 200 {
+			t.Fatalf("after %v: %d %s", time.Since(began), got.status, got.body)
+		}
+		if all++; got.took >= 500*time.Millisecond {
+			slow++
+		}
+	}
+	if slow == 0 || 2*slow > all { // a busy machine may have added some
+		t.Errorf("%d calls of %d waited", slow, all)
+	}
+}
+
+func signal(t *testing.T, s *server, sig syscall.Signal) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		t.Error(err)
 	}
 }
 
