@@ -57,7 +57,7 @@ func (s *Server) Engage(stream grpc.BidiStreamingServer[runnerpb.ClientMsg, runn
 	if x.request != nil {
 		ctx, x.cancel = context.WithCancelCause(ctx)
 		defer x.cancel(nil)
-		defer x.request.Close()
+		defer func() { _ = x.request.Close() }()
 		s.pumps.Go(x.request.pump)
 	}
 	x.call.OnStart = x.start
