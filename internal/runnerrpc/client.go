@@ -24,6 +24,8 @@ type Client struct {
 	calls  int           // in progress, answers that are being read included
 	closed bool          // no more calls
 	idle   chan struct{} // closed when closed is set and calls is 0
+
+	disconnect sync.Once
 }
 
 var _ invoke.Invoker = (*Client)(nil)
@@ -87,9 +89,7 @@ func (c *Client) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		late = fmt.Errorf("calls on runner %s were still in progress: %w", c.address, context.Cause(ctx))
 	}
-	if err := c.conn.Close(); err != nil && !errors.Is(err, grpc.ErrClientConnClosing) {
-		return errors.Join(late, err)
-	}
+	c.disconnect.Do(func() { late = errors.Join(late, c.conn.Close()) })
 	return late
 }
 

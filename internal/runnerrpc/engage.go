@@ -57,7 +57,7 @@ func (s *Server) Engage(stream grpc.BidiStreamingServer[runnerpb.ClientMsg, runn
 	if x.request != nil {
 		ctx, x.cancel = context.WithCancelCause(ctx)
 		defer x.cancel(nil)
-		defer x.request.Close()
+		defer func() { _ = x.request.Close() }()
 		s.pumps.Go(x.request.pump)
 	}
 	x.call.OnStart = x.start
@@ -182,30 +182,28 @@ func headersOf(response *invoke.Response) []*runnerpb.HttpHeader {
 	return headers
 }
 
-// pieces are messages with a piece of an answer, and room for one. Who has sent one
-// may use it again: sending returns when the message was encoded.
-var pieces = sync.Pool{New: func() any {
-	p := &piece{}
-	p.data.Data = &p.frame
-	p.message.Body = &p.data
-	return p
-}}
-
+// piece is a message with a piece of an answer. It may be used again when sending it
+// has returned: it was encoded then.
 type piece struct {
 	message runnerpb.RunnerMsg
 	data    runnerpb.RunnerMsg_Data
 	frame   runnerpb.DataFrame
-	room    [MaxFrameBytes]byte
 }
+
+func newPiece() *piece {
+	p := &piece{}
+	p.data.Data = &p.frame
+	p.message.Body = &p.data
+	return p
+}
+
+// rooms are buffers for pieces of answers that are read.
+var rooms = sync.Pool{New: func() any { return new([MaxFrameBytes]byte) }}
 
 // copyBody sends an answer's body. It returns why the body broke, and why it could
 // not be sent.
 func (x *engagement) copyBody(body io.Reader) (failure, err error) {
-	p := pieces.Get().(*piece)
-	defer func() {
-		p.frame.Data = nil
-		pieces.Put(p)
-	}()
+	p := newPiece()
 	if held, ok := body.(*invoke.HeldBody); ok {
 		for rest := held.Bytes(); len(rest) > 0; {
 			n := min(len(rest), MaxFrameBytes)
@@ -216,10 +214,12 @@ func (x *engagement) copyBody(body io.Reader) (failure, err error) {
 		}
 		return nil, nil
 	}
+	room := rooms.Get().(*[MaxFrameBytes]byte)
+	defer rooms.Put(room)
 	for {
-		n, failure := body.Read(p.room[:])
+		n, failure := body.Read(room[:])
 		if n > 0 {
-			p.frame.Data = p.room[:n]
+			p.frame.Data = room[:n]
 			if err := x.stream.Send(&p.message); err != nil {
 				return nil, err
 			}
