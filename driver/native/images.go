@@ -49,7 +49,10 @@ func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.I
 	if err != nil {
 		return driver.Image{}, err
 	}
-	lease, err := d.images.Acquire(found.ID.String())
+	lease, err := d.images.Acquire(found.Target.String())
+	if errors.Is(err, image.ErrNotFound) { // it was pushed, or imported, for other machines
+		return driver.Image{}, &driver.PullError{Image: want.Name, Message: err.Error()}
+	}
 	if err != nil {
 		return driver.Image{}, err
 	}

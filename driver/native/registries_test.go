@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/docker"
@@ -323,5 +324,36 @@ func TestMovedTagOfAnEnginesImageIsNoticed(t *testing.T) {
 	}
 	if strings.Contains(log.String(), "cannot find out") {
 		t.Errorf("a registry was asked for what was built:\n%s", log.String())
+	}
+}
+
+func TestImageForOtherMachinesIsRefused(t *testing.T) {
+	made, err := imageOf(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := made.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.Architecture = "s390x"
+	if made, err = mutate.ConfigFile(made, config); err != nil {
+		t.Fatal(err)
+	}
+	const named = "tine.internal/me/elsewhere:1"
+	archive, err := pack(made, named)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := openEmpty(t, nil)
+	defer closeNow(t, d)
+	if err := d.ImportImages(t.Context(), bytes.NewReader(archive)); err != nil {
+		t.Fatal(err)
+	}
+	err = ensure(t, d, "", named)
+	image.WantStatus(t, named, err, 0)
+	if err == nil || !strings.Contains(err.Error(), "linux/amd64") {
+		t.Errorf("the error does not say what is needed: %v", err)
 	}
 }
