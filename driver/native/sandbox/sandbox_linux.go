@@ -319,8 +319,14 @@ func (b *Sandbox) Signal(signal syscall.Signal) error {
 	return errors.Join(err, sent)
 }
 
-// Kill ends the first process, with which the kernel ends all others in it.
+// Kill ends the first process, with which the kernel ends all others in it. It may be
+// repeated, also after Close.
 func (b *Sandbox) Kill() error {
+	select {
+	case <-b.done:
+		return nil
+	default:
+	}
 	if err := b.Signal(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
