@@ -85,11 +85,13 @@ func (c *container) takeSandbox(ctx context.Context) (err error) {
 		class = network.None
 	}
 	if pool := c.driver.pool; pool != nil && class == network.Egress {
-		if c.lease = pool.Lease(c.spec.Tenant, c.drain); c.lease != nil {
-			if ready, ok := c.lease.Item().(*unit); ok {
+		for lease := pool.Lease(c.spec.Tenant, c.drain); lease != nil; lease = pool.Lease(c.spec.Tenant, c.drain) {
+			if ready, ok := lease.Item().(*unit); ok && !ready.box.Ended() {
+				c.lease = lease
 				c.take(ready)
 				return nil
 			}
+			lease.Broken() // the kernel has ended it, as the machine had no memory
 		}
 	}
 	made, err := c.driver.make(ctx, c.spec.ID, class)

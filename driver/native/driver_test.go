@@ -262,6 +262,35 @@ func TestImagesUser(t *testing.T) {
 	}
 }
 
+// TestFewOpenFiles has a limit that is below what a sandbox's first process needs.
+func TestFewOpenFiles(t *testing.T) {
+	d := open(t, nil)
+	defer d.Close(context.WithoutCancel(t.Context()))
+	for _, init := range []bool{false, true} {
+		const most = 16
+		var out lockedBuffer
+		c, err := d.Create(t.Context(), &driver.Spec{
+			ID: fmt.Sprintf("few-files-%v", init), Image: testImage, Command: []string{"inspect"}, Stdout: &out, Stderr: &out,
+			Security: driver.Security{Unprivileged: true, ReadOnlyRoot: true, Init: init}, Limits: driver.Limits{OpenFiles: most},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(t.Context()); err != nil {
+			t.Errorf("init %v: %v", init, err)
+		} else if _, err := c.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := c.Remove(t.Context()); err != nil {
+			t.Error(err)
+		}
+		var seen struct{ Rlimits map[string][2]uint64 }
+		if err := json.Unmarshal(out.Bytes(), &seen); err != nil || seen.Rlimits["nofile"] != [2]uint64{most, most} {
+			t.Errorf("init %v: %v\n%s", init, err, out.Bytes())
+		}
+	}
+}
+
 // lockedBuffer is a buffer for output.
 type lockedBuffer struct {
 	mu sync.Mutex

@@ -26,7 +26,7 @@ import (
 // that is running, and ends at the first thing that is missing.
 func Examine(ctx context.Context, opts Options) []driver.Finding {
 	opts = opts.withDefaults()
-	opts.Logger = slog.New(slog.DiscardHandler)
+	opts.Logger, opts.Network.Trial = slog.New(slog.DiscardHandler), true
 	d := &Driver{opts: opts, log: opts.Logger, instance: randomInstance()}
 	d.background, d.cancel = context.WithCancel(ctx)
 	var (

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,7 +49,10 @@ func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.I
 	if err != nil {
 		return driver.Image{}, err
 	}
-	lease, err := d.images.Acquire(found.ID.String())
+	lease, err := d.images.Acquire(found.Target.String())
+	if errors.Is(err, image.ErrNotFound) { // it was pushed, or imported, for other machines
+		return driver.Image{}, &driver.PullError{Image: want.Name, Message: err.Error()}
+	}
 	if err != nil {
 		return driver.Image{}, err
 	}
@@ -59,9 +63,10 @@ func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.I
 	return driver.Image{ID: found.ID.String(), Digest: found.Manifest.String()}, nil
 }
 
-// known is what decides who may use an image of the store.
-func known(found image.Image) *imageaccess.Image {
-	var tags, digests []string
+// known is what decides who may use an image of the store. It may have further names
+// with digests, which the store has not seen.
+func known(found image.Image, digests ...string) *imageaccess.Image {
+	var tags []string
 	for _, name := range found.Names {
 		repository, _, fixed := strings.Cut(name, "@")
 		if !fixed {
@@ -86,26 +91,59 @@ func (d *Driver) obtain(ctx context.Context, want driver.ImageRequest) (image.Im
 	return found, err
 }
 
-// takeOver takes an image from a Docker engine that has it. One that is private is
-// left there: the store would not know which registry it is from, and those who may
-// use it can pull it.
-func (d *Driver) takeOver(ctx context.Context, name string) (image.Image, error) {
+// onEngine is an image that a Docker engine has.
+type onEngine struct {
+	id      string
+	digests []string           // what registries know it by, as names
+	image   *imageaccess.Image // of all of that
+}
+
+// is reports whether the store has the same one. Engines that keep images as
+// containerd does call them by their targets.
+func (e *onEngine) is(known image.Image) bool {
+	return slices.Contains([]string{known.ID.String(), known.Manifest.String(), known.Target.String()}, e.id)
+}
+
+// pulled are the names with digests that registries know it by. Engines that keep
+// images as containerd does make one for each name, also of what was built and no
+// registry has, or has something else under that name; so of those there are none.
+func (e *onEngine) pulled() []string {
+	if slices.ContainsFunc(e.digests, func(name string) bool { return strings.HasSuffix(name, "@"+e.id) }) {
+		return nil
+	}
+	return e.digests
+}
+
+// lookOnEngine asks the Docker engine for an image. It is nil if there is none, or
+// no engine, or if it is private: that is left there, as the store would not know
+// which registry it is from, and those who may use it can pull it.
+func (d *Driver) lookOnEngine(ctx context.Context, name string) *onEngine {
 	if d.opts.Engine == nil {
-		return image.Image{}, image.ErrNotFound
+		return nil
 	}
-	callCtx, cancel := context.WithTimeout(ctx, engineTimeout)
+	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
-	there, err := d.opts.Engine.ImageInspect(callCtx, name)
+	there, err := d.opts.Engine.ImageInspect(ctx, name)
 	if err != nil {
-		return image.Image{}, image.ErrNotFound // or there is no engine
+		return nil // or there is no engine
 	}
-	if d.access.IsPrivate(imageaccess.NewImage(there.ID, there.RepoTags, there.RepoDigests)) {
+	found := &onEngine{there.ID, there.RepoDigests, imageaccess.NewImage(there.ID, there.RepoTags, there.RepoDigests)}
+	if d.access.IsPrivate(found.image) {
+		return nil
+	}
+	return found
+}
+
+// takeOver takes an image from a Docker engine that has it.
+func (d *Driver) takeOver(ctx context.Context, name string) (image.Image, error) {
+	there := d.lookOnEngine(ctx, name)
+	if there == nil {
 		return image.Image{}, image.ErrNotFound
 	}
-	if known, err := d.images.Get(name); err == nil && known.ID.String() == there.ID {
+	if known, err := d.images.Get(name); err == nil && there.is(known) {
 		return known, nil
 	}
-	ctx, cancel = context.WithTimeoutCause(ctx, d.opts.PullTimeout, imageaccess.ErrPullTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, d.opts.PullTimeout, imageaccess.ErrPullTimeout)
 	defer cancel()
 	found, err := d.images.ImportFromEngine(ctx, d.opts.Engine, name)
 	if err = driver.Exhausted(err); errors.Is(err, driver.ErrExhausted) {
@@ -121,23 +159,36 @@ func (d *Driver) takeOver(ctx context.Context, name string) (image.Image, error)
 // engineTimeout bounds a question to a Docker engine, of which nothing depends.
 const engineTimeout = 5 * time.Second
 
-// refresh finds out what an image's name means by now: in the Docker engine if the
-// image is from there, or else in its registry. If neither says, the one that is
-// there stays in use, for those who may use it.
+// refresh finds out what an image's name means by now: in the Docker engine if it
+// was built there, or else in its registry, from which the engine may have had it. If
+// neither says, the one that is there stays in use, for those who may use it.
 func (d *Driver) refresh(ctx context.Context, want driver.ImageRequest, there image.Image) (image.Image, error) {
-	found, err := d.takeOver(ctx, want.Name) // which costs nothing if it is the same
-	switch {
-	case err == nil:
-		return found, d.access.Authorize(ctx, want, known(found))
-	case !errors.Is(err, image.ErrNotFound):
-		d.log.Debug("cannot find out whether the image's name means another one by now", slog.String("image", want.Name), slog.Any("error", err))
-		return there, d.access.Authorize(ctx, want, known(there))
+	has := known(there)
+	if engine := d.lookOnEngine(ctx, want.Name); engine != nil {
+		isPulled := func(i *imageaccess.Image) bool { return i.DigestFor(i.NameFor(want.Name)) != "" }
+		switch {
+		case engine.is(there):
+			has = known(there, engine.pulled()...)
+		case !isPulled(has) || !isPulled(engine.image): // another one has been built, or is the first that is known of
+			return d.takeOverInstead(ctx, want, there)
+		}
 	}
-	moved, err := d.access.Moved(ctx, want, known(there))
+	moved, err := d.access.Moved(ctx, want, has)
 	if err != nil || !moved {
 		return there, err
 	}
 	return d.fetch(ctx, want)
+}
+
+// takeOverInstead takes another image from the engine than the one that is there,
+// which stays in use if that fails.
+func (d *Driver) takeOverInstead(ctx context.Context, want driver.ImageRequest, there image.Image) (image.Image, error) {
+	found, err := d.takeOver(ctx, want.Name)
+	if err != nil {
+		d.log.Debug("cannot find out whether the image's name means another one by now", slog.String("image", want.Name), slog.Any("error", err))
+		found = there
+	}
+	return found, d.access.Authorize(ctx, want, known(found))
 }
 
 // fetch pulls an image and says what came.

@@ -119,10 +119,8 @@ func (u *unit) ID() string { return u.name }
 
 // Probe finds out whether the sandbox waits and has its network.
 func (u *unit) Probe(ctx context.Context) error {
-	select {
-	case <-u.box.Done():
+	if u.box.Ended() {
 		return errors.New("its process has ended")
-	default:
 	}
 	return u.network.Probe(ctx)
 }

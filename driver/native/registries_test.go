@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/docker"
@@ -254,4 +255,105 @@ func TestPrivateImageOfAnEngineIsNotTakenOver(t *testing.T) {
 	}
 	image.WantStatus(t, "stranger, after the pull", ensure(t, d, "stranger", ref), http.StatusUnauthorized)
 	image.WantStatus(t, "an image that was built there", ensure(t, d, "stranger", public), -1)
+}
+
+// What a Docker driver pulled before is asked for in its registry, as if this driver
+// had pulled it, and what was built is looked for in the engine alone.
+func TestMovedTagOfAnEnginesImageIsNoticed(t *testing.T) {
+	image.NeedEngine(t)
+	address := image.Registry(t)
+	ref := address + "/tine-test/engine-moves:1"
+	push(t, ref, "first", authn.AuthConfig{})
+	before, err := docker.New(t.Context(), docker.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = before.EnsureImage(t.Context(), driver.ImageRequest{Name: ref})
+	if err := errors.Join(err, before.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	built := address + "/tine-test/built:1"
+	build := func(content string) {
+		t.Helper()
+		if err := image.Build(t.Context(), built, map[string][]byte{"Dockerfile": []byte("FROM scratch\nCOPY a /a\n"), "a": []byte(content)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	build("first")
+	for _, name := range []string{ref, built} {
+		t.Cleanup(func() { image.Untag(t, name) })
+	}
+	engine, err := docker.Connect(docker.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	d := openEmpty(t, func(o *native.Options) { o.Engine, o.Logger = engine, slog.New(slog.NewTextHandler(&log, nil)) })
+	defer closeNow(t, d)
+	ask := func(name string, refresh bool) string {
+		t.Helper()
+		got, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: name, Refresh: refresh})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.ID
+	}
+	old, oldBuilt := ask(ref, false), ask(built, false)
+	if n := strings.Count(log.String(), "taken over"); n != 2 {
+		t.Errorf("%d images were taken over:\n%s", n, log.String())
+	}
+	if got := ask(ref, true); got != old {
+		t.Errorf("a tag that did not move: %s, want %s", got, old)
+	}
+	second := push(t, ref, "second", authn.AuthConfig{})
+	id, err := second.ConfigName()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the engine goes on to have the old one
+		if got := ask(ref, true); got != id.String() {
+			t.Errorf("after the tag moved: %s, want %s", got, id)
+		}
+	}
+	if got := ask(built, true); got != oldBuilt {
+		t.Errorf("what was not built again: %s, want %s", got, oldBuilt)
+	}
+	build("second")
+	if got := ask(built, true); got == oldBuilt {
+		t.Error("what was built again is not taken over")
+	}
+	if strings.Contains(log.String(), "cannot find out") {
+		t.Errorf("a registry was asked for what was built:\n%s", log.String())
+	}
+}
+
+func TestImageForOtherMachinesIsRefused(t *testing.T) {
+	made, err := imageOf(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := made.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.Architecture = "s390x"
+	if made, err = mutate.ConfigFile(made, config); err != nil {
+		t.Fatal(err)
+	}
+	const named = "tine.internal/me/elsewhere:1"
+	archive, err := pack(made, named)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := openEmpty(t, nil)
+	defer closeNow(t, d)
+	if err := d.ImportImages(t.Context(), bytes.NewReader(archive)); err != nil {
+		t.Fatal(err)
+	}
+	err = ensure(t, d, "", named)
+	image.WantStatus(t, named, err, 0)
+	if err == nil || !strings.Contains(err.Error(), "linux/amd64") {
+		t.Errorf("the error does not say what is needed: %v", err)
+	}
 }

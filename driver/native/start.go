@@ -53,6 +53,10 @@ func (c *container) start(ctx context.Context) error {
 	return u.box.Run(ctx, jobOf(spec, c.image.Config, who), files)
 }
 
+// initFiles are the open files that the first process of a sandbox may need until the
+// program runs, which sets a lower limit itself then. It has about 25.
+const initFiles = 64
+
 // rlimits are the limits of each process. Those that are 0 are as the server's.
 func rlimits(limits driver.Limits) (set []sandbox.Rlimit) {
 	for _, limit := range []struct {
@@ -64,6 +68,9 @@ func rlimits(limits driver.Limits) (set []sandbox.Rlimit) {
 		{unix.RLIMIT_SIGPENDING, limits.PendingSignals},
 		{unix.RLIMIT_MSGQUEUE, limits.MessageQueueBytes},
 	} {
+		if limit.resource == unix.RLIMIT_NOFILE && limit.value > 0 {
+			limit.value = max(limit.value, initFiles)
+		}
 		if limit.value > 0 {
 			set = append(set, sandbox.Rlimit{Resource: limit.resource, Value: uint64(limit.value)})
 		}
@@ -146,6 +153,7 @@ func jobOf(spec *driver.Spec, image *v1.ConfigFile, who *user.ExecUser) *job.Job
 		UID: uint32(who.Uid), GID: uint32(who.Gid), Init: spec.Security.Init,
 		NoTmp:    !spec.Security.ReadOnlyRoot && spec.Limits.TmpMiB == 0,
 		TmpBytes: uint64(spec.Limits.TmpMiB) << 20, TmpInodes: uint64(spec.Limits.TmpInodes),
+		OpenFiles: uint64(max(spec.Limits.OpenFiles, 0)),
 	}
 	for _, group := range who.Sgids {
 		todo.Groups = append(todo.Groups, uint32(group))

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tinefn/tine/internal/durable"
 )
 
@@ -40,6 +42,10 @@ func (d *Driver) sweep() error {
 			d.log.Warn("cannot remove all that an earlier run left", slog.String("instance", last), slog.Any("error", err))
 		}
 		for _, dir := range leftovers(d.opts.Dir) {
+			// Who was killed at that moment has left the mount as well.
+			if err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
+				d.log.Warn("cannot unmount what an earlier run left", slog.String("directory", dir), slog.Any("error", err))
+			}
 			if err := os.Remove(dir); err != nil {
 				d.log.Warn("cannot remove what an earlier run left", slog.Any("error", err))
 			}

@@ -14,7 +14,7 @@ import (
 )
 
 // Version begins every job. An init refuses others.
-const Version = 3
+const Version = 4
 
 // MaxBytes bounds a job: what a socket takes in one message by default, which is
 // 208 KiB less what the kernel needs (net.core.wmem_default).
@@ -36,6 +36,8 @@ type Job struct {
 	TmpBytes  uint64 // size of the file system at /tmp, 0: the kernel's default
 	TmpInodes uint64
 	NoTmp     bool // /tmp is the image's
+
+	OpenFiles uint64 // that a process may have; 0: as many as this one
 
 	HasSockets bool // the second file is the directory of sockets
 	HasFilter  bool // the last file is the seccomp program
@@ -69,6 +71,7 @@ func (j *Job) Marshal() ([]byte, error) {
 	w.number64(j.Capabilities)
 	w.number64(j.TmpBytes)
 	w.number64(j.TmpInodes)
+	w.number64(j.OpenFiles)
 	for _, flag := range []bool{j.Init, j.NewPrivs, j.NoTmp, j.HasSockets, j.HasFilter} {
 		w.flag(flag)
 	}
@@ -97,6 +100,7 @@ func Unmarshal(in []byte) (*Job, error) {
 	j.Capabilities = r.number64()
 	j.TmpBytes = r.number64()
 	j.TmpInodes = r.number64()
+	j.OpenFiles = r.number64()
 	for _, flag := range []*bool{&j.Init, &j.NewPrivs, &j.NoTmp, &j.HasSockets, &j.HasFilter} {
 		*flag = r.flag()
 	}

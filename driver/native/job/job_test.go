@@ -11,7 +11,7 @@ import (
 func sample() *Job {
 	return &Job{
 		Args: []string{"/function/func", ""}, Env: []string{"A=1", "B=ä"}, Dir: "/function", Host: "node", UID: 1000, GID: 1001, Groups: []uint32{4, 1 << 31},
-		Capabilities: 1 << 40, Init: true, NoTmp: true, HasFilter: true, TmpBytes: 1 << 33, TmpInodes: 3,
+		Capabilities: 1 << 40, Init: true, NoTmp: true, HasFilter: true, TmpBytes: 1 << 33, TmpInodes: 3, OpenFiles: 350,
 	}
 }
 

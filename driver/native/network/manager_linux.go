@@ -50,6 +50,7 @@ type Manager struct {
 	closed    bool
 	attached  map[*Attachment]struct{}
 	bridge    int         // index of the bridge
+	forwards  bool        // it has turned forwarding on
 	resolvers *resolvConf // nil before the first set-up
 	obstacles string      // that were logged last
 }
@@ -187,19 +188,24 @@ func (m *Manager) findResolvers() error {
 	return m.policy.allowResolvers(conf.servers)
 }
 
+// forwarding is the kernel's setting for IPv4.
+const forwarding = "net/ipv4/ip_forward"
+
 // forward turns forwarding on.
 func (m *Manager) forward() error {
-	const path = "net/ipv4/ip_forward"
-	text, err := os.ReadFile("/proc/sys/" + path)
+	text, err := os.ReadFile("/proc/sys/" + forwarding)
 	if err != nil {
 		return fmt.Errorf("look whether the host forwards packets: %w", err)
 	}
 	if strings.TrimSpace(string(text)) != "0" {
 		return nil
 	}
-	if err := setSysctl(path, "1"); err != nil {
+	if err := setSysctl(forwarding, "1"); err != nil {
 		return fmt.Errorf("make the host forward packets of sandboxes, set net.ipv4.ip_forward to 1 yourself if this server must not: %w", err)
 	}
+	m.mu.Lock()
+	m.forwards = true
+	m.mu.Unlock()
 	m.log.Warn("the host forwards IPv4 packets from now on, between all of its interfaces: net.ipv4.ip_forward was off and sandboxes need it")
 	return nil
 }
@@ -298,6 +304,12 @@ func (m *Manager) abandon() error {
 	removed, err := m.removeBridge()
 	if err == nil && removed {
 		err = errors.Join(m.policy.uninstall(), m.policy.unpassDocker())
+	}
+	m.mu.Lock()
+	forwards := m.forwards
+	m.mu.Unlock()
+	if m.opts.Trial && forwards {
+		err = errors.Join(err, setSysctl(forwarding, "0"))
 	}
 	return errors.Join(err, m.locks.remove())
 }

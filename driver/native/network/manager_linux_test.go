@@ -273,6 +273,33 @@ func TestForwardingIsTurnedOnAndSaid(t *testing.T) {
 	}
 }
 
+func TestTrialLeavesForwardingAsItWas(t *testing.T) {
+	w := newWorld(t)
+	for before, alone := range map[string]bool{"0": true, "1": true, "0 ": false} {
+		w.must(setSysctl("net/ipv4/ip_forward", strings.TrimSpace(before)))
+		opts := w.options()
+		opts.Trial = true
+		m := w.open(opts)
+		var other *Manager
+		if !alone { // who came since relies on it
+			opts := w.options()
+			opts.Instance = "other"
+			other = w.open(opts)
+		}
+		w.must(m.Close(t.Context()))
+		text, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+		w.must(err)
+		want := strings.TrimSpace(before)
+		if !alone {
+			want = "1"
+			w.must(other.Close(t.Context()))
+		}
+		if got := strings.TrimSpace(string(text)); got != want {
+			t.Errorf("alone %v, %s before: it is %s, want %s", alone, before, got, want)
+		}
+	}
+}
+
 func TestSettingsThatCannotBe(t *testing.T) {
 	for name, change := range map[string]func(*Options){
 		"no instance":         func(o *Options) { o.Instance = "" },

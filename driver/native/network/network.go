@@ -128,6 +128,11 @@ type Options struct {
 	// by it; it is for programs that insist on its presence.
 	IPv6 bool
 
+	// Trial is for who only tries: if the last one of a bridge does and has turned
+	// forwarding on, Close turns it off again. Otherwise it stays on, as others may
+	// have come to need it.
+	Trial bool
+
 	Nameservers []netip.Addr // IPv4; empty: those of the first file of ResolvConf that names some
 	ResolvConf  []string     // empty: DefaultResolvConf
 	LockDir     string       // where servers find out about each other; empty: DefaultLockDir

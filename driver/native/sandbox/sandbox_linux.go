@@ -319,8 +319,14 @@ func (b *Sandbox) Signal(signal syscall.Signal) error {
 	return errors.Join(err, sent)
 }
 
-// Kill ends the first process, with which the kernel ends all others in it.
+// Kill ends the first process, with which the kernel ends all others in it. It may be
+// repeated, also after Close.
 func (b *Sandbox) Kill() error {
+	select {
+	case <-b.done:
+		return nil
+	default:
+	}
 	if err := b.Signal(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
@@ -329,6 +335,24 @@ func (b *Sandbox) Kill() error {
 
 // Done is closed when the first process has ended.
 func (b *Sandbox) Done() <-chan struct{} { return b.done }
+
+// Ended asks the kernel whether the first process has ended, of which Done tells a
+// moment later.
+func (b *Sandbox) Ended() bool {
+	select {
+	case <-b.done:
+		return true
+	default:
+	}
+	ready := 0
+	conn, err := b.pidfd.SyscallConn()
+	if err == nil {
+		err = conn.Control(func(fd uintptr) {
+			ready, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) // it is alive after an error
+		})
+	}
+	return err != nil || ready > 0 // an error is of one that was closed
+}
 
 // Status is how it ended. Call it after Done.
 func (b *Sandbox) Status() Status { return b.status }

@@ -19,8 +19,8 @@ func fence(todo *job.Job, filter int) error {
 	if err := unix.Sethostname([]byte(todo.Host)); err != nil {
 		return step("set the host name", err)
 	}
-	if err := keepFileLimit(); err != nil {
-		return step("keep the limit of open files", err)
+	if err := limitFiles(todo.OpenFiles); err != nil {
+		return step("set the limit of open files", err)
 	}
 	for number := range uintptr(highestCapability) {
 		if todo.Capabilities&(1<<number) != 0 {
@@ -81,13 +81,17 @@ func fence(todo *job.Job, filter int) error {
 	return nil
 }
 
-// keepFileLimit sees to it that the program has the limit that the server has set:
-// Go's runtime raises its own at the start, and takes that back before it executes
-// another program, unless the limit was set in between.
-func keepFileLimit() error {
+// limitFiles sets the limit that the program has, which may be lower than what this
+// process needed until now, and 0 for the one that the server has set. That one has to
+// be set as well: Go's runtime raises its own at the start, and takes that back before
+// it executes another program, unless the limit was set in between.
+func limitFiles(most uint64) error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return err
+	}
+	if most > 0 {
+		limit = unix.Rlimit{Cur: most, Max: most}
 	}
 	return unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 }

@@ -142,6 +142,7 @@ func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// What old clients know a registry by.
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	boundBody(w, r, g.opts.BodyTimeout)
 	if err := g.serve(w, r); err != nil {
 		g.fail(w, r, err)
 	}

@@ -169,6 +169,7 @@ func (s *Server) Serve(g http.Handler, closeIt func() error) {
 			return
 		}
 		if refused := s.refuse(r); refused != nil {
+			boundBody(w, r, s.server.ReadHeaderTimeout)
 			refused.write(w)
 			return
 		}

@@ -237,6 +237,15 @@ func (g *Registry) writeUpload(w http.ResponseWriter, u *upload, status int) {
 	w.WriteHeader(status)
 }
 
+// boundBody bounds how long a body is waited for that is not read: net/http reads the
+// rest of one before it answers. Whoever reads it has patientReader's time.
+func boundBody(w http.ResponseWriter, r *http.Request, timeout time.Duration) {
+	if r.ContentLength != 0 { // otherwise it would end the request
+		// Servers that cannot do it have their own deadline for requests.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
+	}
+}
+
 // patientReader gives a client so long for each part of a body, however long
 // the whole takes.
 type patientReader struct {
