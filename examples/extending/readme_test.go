@@ -227,7 +227,7 @@ func follow(t *testing.T, definitions, calls string) {
 // bridge and its network are the test's own, as other servers may be on the machine.
 var drivers = map[string][]string{
 	"docker": {"FN_DRIVER=docker", "FN_PREFORK_MAX=0"},
-	"native": {"FN_DRIVER=native", fmt.Sprintf("FN_SANDBOX_BRIDGE=ext%d", os.Getpid()), "FN_SANDBOX_SUBNET=10.87.0.0/24", "FN_SANDBOX_MIN=1"},
+	"native": {"FN_DRIVER=native", fmt.Sprintf("FN_SANDBOX_BRIDGE=ext%d", os.Getpid()), "FN_SANDBOX_SUBNET=10.82.0.0/24", "FN_SANDBOX_MIN=1"},
 }
 
 // withDriver runs a test with each driver that can work here.
