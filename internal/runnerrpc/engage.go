@@ -44,8 +44,8 @@ func (s *Server) Engage(stream grpc.BidiStreamingServer[runnerpb.ClientMsg, runn
 		return err
 	}
 	s.received.Add(1)
-	s.active.Add(1)
-	defer s.active.Add(-1)
+	s.begin()
+	defer s.end()
 	ctx := withRequestID(stream.Context())
 	x := &engagement{server: s, stream: stream, created: time.Now()}
 	if x.call, err = s.accept(try); err != nil {
