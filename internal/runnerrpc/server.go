@@ -31,6 +31,8 @@ type ServerOptions struct {
 	Invoker invoke.Invoker // executes the calls
 	Logger  *slog.Logger   // nil: none
 
+	MaxRequestBytes int64 // of a request's body; 0: no limit
+
 	Detached bool // detached calls are accepted
 	Status   StatusOptions
 

@@ -277,6 +277,24 @@ func TestFunctionMustReadItsRequestBeforeItAnswers(t *testing.T) {
 	}
 }
 
+func TestRequestsOverTheLimitAreRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		pieces []*runnerpb.ClientMsg
+		code   int32
+	}{
+		"at the limit":             {[]*runnerpb.ClientMsg{dataOf("1234", true)}, 0},
+		"above it":                 {[]*runnerpb.ClientMsg{dataOf("12345", true)}, 413},
+		"at the limit, in pieces":  {[]*runnerpb.ClientMsg{dataOf("12", false), dataOf("34", true)}, 0},
+		"above the limit, in them": {[]*runnerpb.ClientMsg{dataOf("123", false), dataOf("45", true)}, 413},
+	} {
+		_, address := serve(t, ServerOptions{Invoker: echo, MaxRequestBytes: 4})
+		got := engage(t.Context(), t, address, append([]*runnerpb.ClientMsg{tryOf(fnModel)}, test.pieces...)...)
+		if got.finished.GetErrorCode() != test.code || got.finished.GetSuccess() != (test.code == 0) {
+			t.Errorf("%s: got %+v", name, got)
+		}
+	}
+}
+
 // A request is complete when its last byte has come, also if the frame that says so
 // is still under way.
 func TestRequestOfKnownLengthIsCompleteWithItsLastByte(t *testing.T) {
