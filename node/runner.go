@@ -59,6 +59,7 @@ func (n *Node) listenRPC(invoker invoke.Invoker) (*rpcServer, error) {
 	c := n.config.RPC
 	server, err := runnerrpc.NewServer(runnerrpc.ServerOptions{
 		Connection: connection, KeepAliveLeast: c.KeepAliveLeast, Invoker: invoker, Logger: n.log, Detached: c.Detached,
+		MaxRequestBytes: n.config.HTTP.MaxRequestBytes,
 		Status: runnerrpc.StatusOptions{
 			Image: c.StatusImage, BarrierFile: c.BarrierFile, Observer: metrics.NewStatus(n.registry),
 			Check: n.opts.StatusCheck, KernelDumps: n.opts.KernelDumps,

@@ -76,7 +76,7 @@ var rpcSettings = []Setting{
 	},
 	{
 		"FN_RUNNER_CONNECT_TIMEOUT", groupRPC, formDuration, "1s",
-		"How long a load balancer tries to connect to a runner until it takes it for unreachable.",
+		"How long a load balancer tries to connect to a runner until it takes it for unreachable; 0 is the default.",
 		duration(func(c *Config) *time.Duration { return &c.RPC.ConnectTimeout }),
 	},
 	{
@@ -91,12 +91,12 @@ var rpcSettings = []Setting{
 	},
 	{
 		"FN_GRPC_KEEPALIVE_TIMEOUT", groupRPC, formDuration, "10s",
-		"How long the other side may take to answer that, or to acknowledge anything, until the connection counts as broken and its calls as lost.",
+		"How long the other side may take to answer that, or to acknowledge anything, until the connection counts as broken and its calls as lost; 0 is the default.",
 		duration(func(c *Config) *time.Duration { return &c.RPC.KeepAliveTimeout }),
 	},
 	{
 		"FN_GRPC_KEEPALIVE_MIN", groupRPC, formDuration, "5s",
-		"A load balancer that asks a runner more often than this is disconnected.",
+		"A load balancer that asks a runner more often than this is disconnected; 0 is the default.",
 		duration(func(c *Config) *time.Duration { return &c.RPC.KeepAliveLeast }),
 	},
 	{

@@ -150,6 +150,8 @@ func FuzzFastDecode(f *testing.F) {
 	f.Add(`{"id":"x","image":"y","headers":{"A":["1","2"],"B":[]},"tine":{"fn_name":"f"},"unknown":[{"a":"}"}]}`)
 	f.Add(` { "id" : "x" , "image" : "y" , "headers" : { "a" : [ "1" , "2" ] } , "stats" : null, "config":{} } `)
 	f.Add(`{"id":"x","image":"y","ID":"z"}`)
+	f.Add(`{"id":"x","headers":{"A":["1"]},"image":"y","config":{"a":"b","image":"c"},"tine":{"fn_name":"\\"f"}}`)
+	f.Add(`{"id":"x","memory":1,"image":"y","type":"detached"}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		if !json.Valid([]byte(text)) {
 			return // what is wrong in members that nobody uses is not seen
@@ -159,8 +161,12 @@ func FuzzFastDecode(f *testing.F) {
 		if fast == nil {
 			return
 		}
-		if again := d.decodeFast(text); again == nil || again.Fn != fast.Fn || again.App != fast.App {
-			t.Error("the definition is not known")
+		again := d.decodeFast(text)
+		if again == nil || again.Fn != fast.Fn || again.App != fast.App {
+			t.Fatal("the definition is not known")
+		}
+		if diff := cmp.Diff(fast, again); diff != "" {
+			t.Errorf("%q (-first +again)\n%s", text, diff)
 		}
 		var m callModel
 		if err := json.Unmarshal([]byte(text), &m); err != nil {

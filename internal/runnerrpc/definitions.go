@@ -89,17 +89,17 @@ func (d *definitions) of(m *definitionPart) definition {
 	if err != nil { // cannot happen: it was read from JSON
 		panic(err)
 	}
-	if known, ok := d.known(raw); ok {
+	if known, ok := d.known(string(raw)); ok {
 		return known
 	}
 	return d.remember(string(raw), m.definition())
 }
 
 // known finds a definition by a text that it was remembered by.
-func (d *definitions) known(key []byte) (definition, bool) {
+func (d *definitions) known(key string) (definition, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	found, ok := d.made[string(key)]
+	found, ok := d.made[key]
 	return found, ok
 }
 

@@ -44,8 +44,8 @@ func (s *Server) Engage(stream grpc.BidiStreamingServer[runnerpb.ClientMsg, runn
 		return err
 	}
 	s.received.Add(1)
-	s.active.Add(1)
-	defer s.active.Add(-1)
+	s.begin()
+	defer s.end()
 	ctx := withRequestID(stream.Context())
 	x := &engagement{server: s, stream: stream, created: time.Now()}
 	if x.call, err = s.accept(try); err != nil {
@@ -54,7 +54,13 @@ func (s *Server) Engage(stream grpc.BidiStreamingServer[runnerpb.ClientMsg, runn
 	if err := x.receiveBody(x.call); err != nil {
 		return err
 	}
+	if s.opts.MaxRequestBytes > 0 && x.call.ContentLength > s.opts.MaxRequestBytes {
+		return x.finish(nil, model.ErrRequestTooLarge)
+	}
 	if x.request != nil {
+		if s.opts.MaxRequestBytes > 0 {
+			x.call.Body = edge.LimitBody(x.request, s.opts.MaxRequestBytes)
+		}
 		ctx, x.cancel = context.WithCancelCause(ctx)
 		defer x.cancel(nil)
 		defer func() { _ = x.request.Close() }()

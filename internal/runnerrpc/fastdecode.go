@@ -25,14 +25,88 @@ var definitionMembers = []string{
 // texts are buffers for the texts by which definitions are found.
 var texts = sync.Pool{New: func() any { return new([]byte) }}
 
+// definitionStart is where the definition begins if it comes last, as Tine's load
+// balancers write it. It cannot be in the middle of a string.
+const definitionStart = `,"image":`
+
 // decodeFast is decodeCall for a call as it usually is; nil if it is not.
 func (d *definitions) decodeFast(text string) *invoke.Call {
 	if !utf8.ValidString(text) {
 		return nil
 	}
-	var parts [16]string // of definitionMembers
-	var m callPart
-	ok := eachMember(text, func(name, raw string) bool {
+	head, tail := text, ""
+	if i := strings.Index(text, definitionStart); i >= 0 {
+		head, tail = text[:i], text[i:]
+		if known, ok := d.known(tail); ok {
+			var parts definitionTexts
+			m, ok := scanCall(head, true, &parts)
+			if !ok || parts != (definitionTexts{}) {
+				return nil
+			}
+			return m.callOrNil(known)
+		}
+	}
+	var parts definitionTexts
+	m, ok := scanCall(text, false, &parts)
+	if !ok {
+		return nil
+	}
+	buffer := texts.Get().(*[]byte)
+	defer texts.Put(buffer)
+	key := parts.appendTo((*buffer)[:0])
+	*buffer = key
+	known, ok := d.known(string(key))
+	if !ok {
+		var fresh definitionPart
+		if json.Unmarshal(key, &fresh) != nil || fresh.check() != nil {
+			return nil
+		}
+		// The object is the same for all texts of the definition.
+		known = d.remember(string(key), d.of(&fresh))
+	}
+	// The tail may be looked for next time if there is all of the definition in it,
+	// and nothing else.
+	var inHead, inTail definitionTexts
+	if _, ok := scanCall(head, true, &inHead); ok && tail != "" && inHead == (definitionTexts{}) && scanDefinition(tail, &inTail) && inTail == parts {
+		d.remember(strings.Clone(tail), known)
+	}
+	return m.callOrNil(known)
+}
+
+// definitionTexts are the texts of definitionMembers.
+type definitionTexts [11]string
+
+// appendTo writes an object of the members that there are.
+func (t *definitionTexts) appendTo(b []byte) []byte {
+	b = append(b, '{')
+	for i, name := range definitionMembers {
+		if t[i] == "" {
+			continue
+		}
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = append(append(append(append(b, '"'), name...), `":`...), t[i]...)
+	}
+	return append(b, '}')
+}
+
+// set notes a member. It reports whether the name is one of a definition's, and
+// whether all is as usual: json would merge a member that comes twice.
+func (t *definitionTexts) set(name, raw string) (isOne, usual bool) {
+	i := slices.Index(definitionMembers, name)
+	if i < 0 {
+		return false, true
+	}
+	usual = t[i] == ""
+	t[i] = raw
+	return true, usual
+}
+
+// scanCall reads what is the call's, and cuts out what is the definition's. An open
+// text lacks its end, which comes with the definition.
+func scanCall(text string, open bool, parts *definitionTexts) (m callPart, ok bool) {
+	ok = eachMember(text, open, func(name, raw string) bool {
 		switch name {
 		case "id":
 			return plainText(raw, &m.ID)
@@ -45,43 +119,24 @@ func (d *definitions) decodeFast(text string) *invoke.Call {
 		case "tmpfs_size", "cpus", "tine_call":
 			return false
 		}
-		if i := slices.Index(definitionMembers, name); i >= 0 {
-			if parts[i] != "" {
-				return false // json would merge both
-			}
-			parts[i] = raw
-		} else if strings.ContainsAny(name, upper) {
-			return false // json would find it by another case
-		}
-		return true
+		isOne, usual := parts.set(name, raw)
+		return usual && (isOne || !strings.ContainsAny(name, upper)) // json would find it by another case
 	})
-	if !ok {
-		return nil
-	}
-	buffer := texts.Get().(*[]byte)
-	defer texts.Put(buffer)
-	key := append((*buffer)[:0], '{')
-	for i, name := range definitionMembers {
-		if parts[i] == "" {
-			continue
-		}
-		if len(key) > 1 {
-			key = append(key, ',')
-		}
-		key = append(append(append(append(key, '"'), name...), `":`...), parts[i]...)
-	}
-	key = append(key, '}')
-	*buffer = key
-	known, ok := d.known(key)
-	if !ok {
-		var fresh definitionPart
-		if json.Unmarshal(key, &fresh) != nil || fresh.check() != nil {
-			return nil
-		}
-		// The object is the same for all texts of the definition.
-		known = d.remember(string(key), d.of(&fresh))
-	}
-	call, err := m.call(known)
+	return m, ok
+}
+
+// scanDefinition cuts out what is the definition's of a text that begins with a
+// comma. It reports whether there was nothing else.
+func scanDefinition(tail string, parts *definitionTexts) bool {
+	return eachMember("{"+tail[1:], false, func(name, raw string) bool {
+		isOne, usual := parts.set(name, raw)
+		return isOne && usual
+	})
+}
+
+// callOrNil is call, with nil for what makes no sense.
+func (m *callPart) callOrNil(of definition) *invoke.Call {
+	call, err := m.call(of)
 	if err != nil {
 		return nil
 	}
@@ -114,7 +169,7 @@ func isPrintable(text string) bool {
 func plainHeaders(raw string, to *map[string][]string) bool {
 	headers := map[string][]string{}
 	*to = headers
-	return eachMember(raw, func(name, list string) bool {
+	return eachMember(raw, false, func(name, list string) bool {
 		if list[0] != '[' {
 			return false
 		}
@@ -155,7 +210,8 @@ func skipBlanks(text string) string {
 // eachMember calls visit with the name and the text of each member of an object,
 // until it returns false. It reports whether it has seen all of them, and nothing
 // that is unusual. That a text has the end of a value does not mean that it is one.
-func eachMember(object string, visit func(name, raw string) bool) bool {
+// An open object ends behind a member, without a brace.
+func eachMember(object string, open bool, visit func(name, raw string) bool) bool {
 	rest := skipBlanks(object)
 	if rest == "" || rest[0] != '{' {
 		return false
@@ -166,7 +222,7 @@ func eachMember(object string, visit func(name, raw string) bool) bool {
 			return false
 		}
 		if rest[0] == '}' && first {
-			return skipBlanks(rest[1:]) == ""
+			return !open && skipBlanks(rest[1:]) == ""
 		}
 		var name string
 		end := valueEnd(rest)
@@ -183,11 +239,11 @@ func eachMember(object string, visit func(name, raw string) bool) bool {
 		}
 		rest = skipBlanks(rest[end:])
 		if rest == "" {
-			return false
+			return open
 		}
 		switch rest[0] {
 		case '}':
-			return skipBlanks(rest[1:]) == ""
+			return !open && skipBlanks(rest[1:]) == ""
 		case ',':
 			rest = skipBlanks(rest[1:])
 		default:
@@ -202,15 +258,8 @@ func valueEnd(text string) int {
 	for i := 0; i < len(text); i++ {
 		switch text[i] {
 		case '"':
-			for i++; ; i++ {
-				if i >= len(text) {
-					return -1
-				}
-				if text[i] == '\\' {
-					i++
-				} else if text[i] == '"' {
-					break
-				}
+			if i = stringEnd(text, i+1); i < 0 {
+				return -1
 			}
 			if depth == 0 {
 				return i + 1
@@ -231,4 +280,22 @@ func valueEnd(text string) int {
 		}
 	}
 	return -1
+}
+
+// stringEnd is where the quote is that ends a string whose content begins at i, -1 if
+// there is none.
+func stringEnd(text string, i int) int {
+	for {
+		quote := strings.IndexByte(text[i:], '"')
+		if quote < 0 {
+			return -1
+		}
+		escape := strings.IndexByte(text[i:i+quote], '\\')
+		if escape < 0 {
+			return i + quote
+		}
+		if i += escape + 2; i > len(text) {
+			return -1
+		}
+	}
 }

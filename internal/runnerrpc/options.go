@@ -84,6 +84,7 @@ func (o ClientOptions) dialOptions() []grpc.DialOption {
 		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connectionWindow),
 		grpc.WithIdleTimeout(0), // a placer wants to know early who is there
 		grpc.WithDisableServiceConfig(),
+		grpc.WithNoProxy(), // those of the environment are for the way out, not for nodes
 	}
 	if idle != math.MaxInt64 {
 		dial = append(dial, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: idle, Timeout: timeout, PermitWithoutStream: true}))

@@ -31,6 +31,8 @@ type ServerOptions struct {
 	Invoker invoke.Invoker // executes the calls
 	Logger  *slog.Logger   // nil: none
 
+	MaxRequestBytes int64 // of a request's body; 0: no limit
+
 	Detached bool // detached calls are accepted
 	Status   StatusOptions
 
@@ -51,11 +53,50 @@ type Server struct {
 	status      statusRuns
 	pumps       sync.WaitGroup // goroutines that read requests
 
-	active            atomic.Int32  // calls in progress
 	received, handled atomic.Uint64 // calls
 
 	draining context.Context // ends when Stop begins
 	drain    context.CancelFunc
+	linger   time.Duration // how long Stop waits for connections without calls
+
+	mu     sync.Mutex    // guards the rest
+	active int           // calls in progress
+	quiet  chan struct{} // of Stop, closed when there are none; nil before it
+}
+
+// linger is how long a stopping runner waits for connections to end on which there
+// is no call: a load balancer that is well closes them at once, and needs so long to
+// send what it has under way.
+const linger = 2 * time.Second
+
+// begin counts a call in.
+func (s *Server) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active++
+}
+
+// end counts a call out.
+func (s *Server) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active--
+	s.settleLocked()
+}
+
+// settleLocked tells Stop that there are no calls.
+func (s *Server) settleLocked() {
+	if s.active == 0 && s.quiet != nil {
+		close(s.quiet)
+		s.quiet = nil
+	}
+}
+
+// count is the number of calls in progress.
+func (s *Server) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.active
 }
 
 // NewServer returns a server, which accepts nothing before Serve.
@@ -63,7 +104,7 @@ func NewServer(opts ServerOptions) (*Server, error) {
 	if opts.Invoker == nil {
 		return nil, errors.New("a runner without an invoker executes nothing")
 	}
-	s := &Server{opts: opts, log: opts.Logger}
+	s := &Server{opts: opts, log: opts.Logger, linger: linger}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -93,17 +134,35 @@ func (s *Server) Stop(ctx context.Context) error {
 		defer close(stopped)
 		s.grpc.GracefulStop()
 	}()
-	var late error
-	select {
-	case <-stopped:
-	case <-ctx.Done():
-		late = fmt.Errorf("%d calls of load balancers were still running: %w", s.active.Load(), context.Cause(ctx))
-		s.grpc.Stop()
-		<-stopped
-	}
+	late := s.awaitStop(ctx, stopped)
+	s.grpc.Stop() // which does nothing if all have ended
+	<-stopped
 	s.pumps.Wait()
 	s.status.runs.Wait()
 	return late
+}
+
+// awaitStop waits until all connections have ended, or need not be waited for.
+func (s *Server) awaitStop(ctx context.Context, stopped <-chan struct{}) error {
+	quiet := make(chan struct{})
+	s.mu.Lock()
+	s.quiet = quiet
+	s.settleLocked()
+	s.mu.Unlock()
+	select {
+	case <-stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%d calls of load balancers were still running: %w", s.count(), context.Cause(ctx))
+	case <-quiet:
+	}
+	// What is left are load balancers that do not answer, and streams without a try.
+	select {
+	case <-stopped:
+	case <-ctx.Done():
+	case <-time.After(s.linger):
+	}
+	return nil
 }
 
 // errPanicked is what a client is told of a panic.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -275,6 +277,24 @@ func TestFunctionMustReadItsRequestBeforeItAnswers(t *testing.T) {
 	}
 }
 
+func TestRequestsOverTheLimitAreRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		pieces []*runnerpb.ClientMsg
+		code   int32
+	}{
+		"at the limit":             {[]*runnerpb.ClientMsg{dataOf("1234", true)}, 0},
+		"above it":                 {[]*runnerpb.ClientMsg{dataOf("12345", true)}, 413},
+		"at the limit, in pieces":  {[]*runnerpb.ClientMsg{dataOf("12", false), dataOf("34", true)}, 0},
+		"above the limit, in them": {[]*runnerpb.ClientMsg{dataOf("123", false), dataOf("45", true)}, 413},
+	} {
+		_, address := serve(t, ServerOptions{Invoker: echo, MaxRequestBytes: 4})
+		got := engage(t.Context(), t, address, append([]*runnerpb.ClientMsg{tryOf(fnModel)}, test.pieces...)...)
+		if got.finished.GetErrorCode() != test.code || got.finished.GetSuccess() != (test.code == 0) {
+			t.Errorf("%s: got %+v", name, got)
+		}
+	}
+}
+
 // A request is complete when its last byte has come, also if the frame that says so
 // is still under way.
 func TestRequestOfKnownLengthIsCompleteWithItsLastByte(t *testing.T) {
@@ -398,6 +418,44 @@ func TestStoppingRunnerFinishesCallsAndRefusesOthers(t *testing.T) {
 	}
 	if err := <-stopped; err != nil {
 		t.Error(err)
+	}
+}
+
+// frozen is a load balancer that has connected and says nothing more.
+func frozen(t *testing.T, address string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	framer := http2.NewFramer(conn, conn)
+	_, err = io.WriteString(conn, http2.ClientPreface)
+	if err = errors.Join(err, framer.WriteSettings()); err != nil {
+		t.Fatal(err)
+	}
+	for { // until the server has taken it in
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if settings, ok := frame.(*http2.SettingsFrame); ok && settings.IsAck() {
+			return conn
+		}
+	}
+}
+
+func TestFrozenLoadBalancersDoNotKeepARunnerFromStopping(t *testing.T) {
+	server, address := serve(t, ServerOptions{Invoker: echo})
+	server.linger = time.Millisecond
+	frozen(t, address)
+	if _, err := peer(t, address).Engage(t.Context()); err != nil { // and one without a try
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := server.Stop(ctx); err != nil || ctx.Err() != nil {
+		t.Error(err, ctx.Err())
 	}
 }
 

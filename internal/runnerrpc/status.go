@@ -104,7 +104,7 @@ func (s *Server) statusOf(ctx context.Context, input string) (*runnerpb.RunnerSt
 			observer.StatusChecked(cached, !found.GetFailed(), found.GetIsNetworkDisabled())
 		}
 	}
-	found.Active = s.active.Load()
+	found.Active = int32(s.count())
 	found.RequestsReceived, found.RequestsHandled = s.received.Load(), s.handled.Load()
 	if count := s.opts.Status.KernelDumps; count != nil {
 		found.KdumpsOnDisk = count()
