@@ -9,6 +9,7 @@ import (
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/internal/capacity"
 	"github.com/tinefn/tine/internal/config"
+	"github.com/tinefn/tine/internal/image"
 )
 
 // openNamed opens the driver that the settings name.
@@ -29,6 +30,9 @@ func (n *Node) openNamed(ctx context.Context, size *capacity.Sizing) (driver.Dri
 	}
 	if _, ok := errors.AsType[settingsError](without); ok {
 		return nil, without
+	}
+	if errors.Is(without, image.ErrLocked) { // the machine can, and whoever started both means the same
+		return nil, fmt.Errorf("FN_STATE_DIR=%s: %w: end the other server, or give this one a directory of its own", n.config.Engine.StateDir, without)
 	}
 	n.log.Info("the native driver does not work here, Docker is tried", slog.Any("cause", without))
 	made, err := n.openDocker(ctx, size)

@@ -62,6 +62,20 @@ func TestNoDriverWorks(t *testing.T) {
 	}
 }
 
+// TestDirectoryOfAnotherServerIsRefused has Docker on the machine perhaps, which would
+// work, but not be meant.
+func TestDirectoryOfAnotherServerIsRefused(t *testing.T) {
+	needRoot(t)
+	first := start(t, auto(nil))
+	second := launch(t, t.TempDir(), auto(map[string]string{"FN_STATE_DIR": filepath.Join(first.dir, "data")}))
+	if code := second.exitCode(); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	if !strings.Contains(second.log.String(), "FN_STATE_DIR="+first.dir) || !strings.Contains(second.log.String(), "end the other server") {
+		t.Errorf("log:\n%s", second.log)
+	}
+}
+
 // doctor runs the server's doctor, as a user.
 func doctor(t *testing.T, user int, settings ...string) (report string, code int) {
 	t.Helper()
