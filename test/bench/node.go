@@ -22,6 +22,8 @@ type node struct {
 	dir     string // its own
 	bench   *bench
 	tag     string // marks its containers
+
+	settings map[string]string // that it was started with, beyond what all have
 }
 
 // startNode starts a full node that has room for 16 instances, with settings
@@ -50,7 +52,7 @@ func (b *bench) launchNode(settings map[string]string) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &node{address: "127.0.0.1:" + port, dir: dir, bench: b, tag: "bench-" + filepath.Base(b.dir) + "-" + filepath.Base(dir)}
+	n := &node{address: "127.0.0.1:" + port, dir: dir, bench: b, settings: settings, tag: "bench-" + filepath.Base(b.dir) + "-" + filepath.Base(dir)}
 	sockets := filepath.Join(dir, socketsDir)
 	if err := os.Mkdir(sockets, 0o700); err != nil {
 		return nil, err
@@ -63,6 +65,9 @@ func (b *bench) launchNode(settings map[string]string) (*node, error) {
 		"FN_IOFS_PATH":      sockets, "FN_CONTAINER_LABEL_TAG": n.tag,
 		"FN_MAX_TOTAL_MEMORY_BYTES": fmt.Sprint(instances * functionMemoryMiB * mebibyte),
 		"FN_POOL_CPU_PRESSURE":      "100", // the row before must not keep the pool empty
+	}
+	if kind := settings["FN_NODE_TYPE"]; kind == "lb" || kind == "pure-runner" {
+		delete(all, "FN_DB_URL") // they keep no definitions
 	}
 	maps.Copy(all, settings)
 	cmd := exec.Command(b.server) // it is stopped in order, not killed with a context

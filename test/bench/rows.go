@@ -32,6 +32,8 @@ var rows = []row{
 	{name: "sandboxes", what: "what each waiting sandbox of the native driver takes: memory, and time to make it", run: sandboxesRow},
 	{name: "engine", what: "create, start and remove of a container by the Docker driver, with and without the prefork pool", run: engineRow},
 	{name: "overload", what: "ten times more clients than capacity; against the peak of the same node", run: overloadRow},
+	{name: "lb", what: "calls through a load balancer and a runner; against a full node", run: lbRow},
+	{name: "scale", what: "calls of a function that sleeps, with one to three runners of the same size", run: scaleRow},
 	{name: "memory", what: "the server's peak memory with 64 MB responses through 8 clients", run: memoryRow},
 	{name: "idle", what: "processor time and memory that 80 frozen instances cost the server", run: idleRow},
 	{name: "admin", what: "definitions in SQLite: create and get with 16 clients, pages of a list of 10 000", run: adminRow},

@@ -89,7 +89,7 @@ func Build(ctx context.Context, in Language, dir string) (ref, archive string, e
 	if err != nil {
 		return fail(err)
 	}
-	if err := write(ref, archive, append(layers, layer), v1.Config{Entrypoint: language.entrypoint, Env: language.env, WorkingDir: "/" + workDir}); err != nil {
+	if err := write(archive, append(layers, layer), v1.Config{Entrypoint: language.entrypoint, Env: language.env, WorkingDir: "/" + workDir}, ref); err != nil {
 		return fail(err)
 	}
 	return ref, archive, nil
@@ -115,8 +115,8 @@ func cacheDir() (string, error) {
 }
 
 // write writes an archive aside and then gives it its name, as others may look for it
-// at the same time.
-func write(ref, path string, layers []v1.Layer, config v1.Config) (err error) {
+// at the same time. It has the image under all of its names.
+func write(path string, layers []v1.Layer, config v1.Config, refs ...string) (err error) {
 	made, err := mutate.AppendLayers(empty.Image, layers...)
 	if err != nil {
 		return err
@@ -130,11 +130,15 @@ func write(ref, path string, layers []v1.Layer, config v1.Config) (err error) {
 	if made, err = mutate.ConfigFile(made, file); err != nil {
 		return err
 	}
-	tag, err := name.NewTag(ref)
-	if err != nil {
-		return err
+	images := map[name.Reference]v1.Image{}
+	for _, ref := range refs {
+		tag, err := name.NewTag(ref)
+		if err != nil {
+			return err
+		}
+		images[tag] = made
 	}
-	return aside(path, func(aside *os.File) error { return tarball.Write(tag, made, aside) })
+	return aside(path, func(aside *os.File) error { return tarball.MultiRefWrite(images, aside) })
 }
 
 // aside lets a file be written beside its place, and puts it there if that went well.
