@@ -42,6 +42,7 @@ const (
 // that does not.
 type choices struct {
 	mu        sync.Mutex // guards the rest
+	random    func(n int) int
 	functions map[string]*spread
 	cleaned   time.Time
 }
@@ -84,7 +85,7 @@ func (r *run) cost() int {
 // one that has not, if those are so busy that a cold start is worth it. That one
 // is the function's next by rendezvous hashing, so that functions spread evenly
 // without all of them turning to a runner that is new and idle. The others follow, in the order of what they cost.
-func NewChoices() Policy { return &choices{functions: map[string]*spread{}} }
+func NewChoices() Policy { return &choices{random: rand.IntN, functions: map[string]*spread{}} }
 
 // candidate is a member with what it would cost.
 type candidate struct {
@@ -151,16 +152,16 @@ func (c *choices) choose(call *invoke.Call, among []*Member) *Member {
 			known = append(known, one)
 		}
 	}
-	best := pick(warm, pick(known, candidate{}))
+	best := c.pick(warm, c.pick(known, candidate{}))
 	if best.member != nil && (best.cost <= runnerCost || pending >= max(firstRunners, answered) || len(warm)+len(known) == len(among)) {
 		return best.member
 	}
-	return pick([]candidate{next(call.Fn.ID, s, among)}, best).member
+	return c.pick([]candidate{next(call.Fn.ID, s, among)}, best).member
 }
 
 // pick returns the better of the best so far and two of some candidates: that of
 // the highest rank, and a random one of the others.
-func pick(some []candidate, best candidate) candidate {
+func (c *choices) pick(some []candidate, best candidate) candidate {
 	if len(some) == 0 {
 		return best
 	}
@@ -172,7 +173,7 @@ func pick(some []candidate, best candidate) candidate {
 	}
 	two := []candidate{some[top]}
 	if len(some) > 1 {
-		two = append(two, some[(top+1+rand.IntN(len(some)-1))%len(some)]) //nolint:gosec // not a secret
+		two = append(two, some[(top+1+c.random(len(some)-1))%len(some)])
 	}
 	for _, one := range two {
 		if best.member == nil || better(one, best) < 0 {

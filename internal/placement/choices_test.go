@@ -3,6 +3,7 @@ package placement
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -80,7 +81,9 @@ func TestBusyFunctionSpreads(t *testing.T) {
 		for _, f := range fakes {
 			f.invoke = takes(time.Hour)
 		}
-		p := New(Options{Pool: poolOf(fakes...)})
+		policy := NewChoices().(*choices)
+		policy.random = rand.New(rand.NewPCG(1, 2)).IntN // what is by chance is not tested
+		p := New(Options{Pool: poolOf(fakes...), Policy: policy})
 		ctx, cancel := context.WithCancel(t.Context())
 		for range 48 {
 			go p.Invoke(ctx, callOf("f"))
