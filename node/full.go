@@ -31,23 +31,8 @@ func (n *Node) buildFull(ctx context.Context, router *edge.Router) error {
 	if err != nil {
 		return err
 	}
-	size, err := n.measureMachine()
+	local, err := n.buildLocal(ctx)
 	if err != nil {
-		return err
-	}
-	engine, err := n.openDriver(ctx, &size)
-	if err != nil {
-		return err
-	}
-	instances, err := n.buildPool(engine, size)
-	if err != nil {
-		return err
-	}
-	local, err := n.buildRunner(instances)
-	if err != nil {
-		return err
-	}
-	if err := n.serveRegistry(instances); err != nil {
 		return err
 	}
 	invoker := n.extend(local, whenHeld)
@@ -66,6 +51,27 @@ func (n *Node) buildFull(ctx context.Context, router *edge.Router) error {
 		targets.Forget()
 		tell(standby, change)
 	}))
+}
+
+// buildLocal makes what executes calls on this machine, from the driver up.
+func (n *Node) buildLocal(ctx context.Context) (*runner.Runner, error) {
+	size, err := n.measureMachine()
+	if err != nil {
+		return nil, err
+	}
+	engine, err := n.openDriver(ctx, &size)
+	if err != nil {
+		return nil, err
+	}
+	instances, err := n.buildPool(engine, size)
+	if err != nil {
+		return nil, err
+	}
+	local, err := n.buildRunner(instances)
+	if err != nil {
+		return nil, err
+	}
+	return local, n.serveRegistry(instances)
 }
 
 // tell passes a change of definitions on to who keeps instances.

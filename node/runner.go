@@ -21,23 +21,8 @@ import (
 // It has no definitions: each call comes with its own. Over HTTP it serves only
 // what every node does.
 func (n *Node) buildRunnerNode(ctx context.Context, _ *edge.Router) error {
-	size, err := n.measureMachine()
+	local, err := n.buildLocal(ctx)
 	if err != nil {
-		return err
-	}
-	engine, err := n.openDriver(ctx, &size)
-	if err != nil {
-		return err
-	}
-	instances, err := n.buildPool(engine, size)
-	if err != nil {
-		return err
-	}
-	local, err := n.buildRunner(instances)
-	if err != nil {
-		return err
-	}
-	if err := n.serveRegistry(instances); err != nil {
 		return err
 	}
 	n.rpc, err = n.listenRPC(n.overridden(n.extend(local, whenHeld)))
