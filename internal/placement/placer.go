@@ -127,10 +127,6 @@ func (p *Placer) membersOf(runners []Runner) []*Member {
 	return next.members
 }
 
-// isDetached reports whether nobody waits for the call's answer: who sends one
-// wants to know when it begins, and only then.
-func isDetached(call *invoke.Call) bool { return call.OnStart != nil }
-
 // Invoke has a runner execute the call. Its errors are those of the runner that
 // took it; [model.ErrServerBusy] if none did in time; or those of the pool.
 func (p *Placer) Invoke(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
@@ -140,7 +136,7 @@ func (p *Placer) Invoke(ctx context.Context, call *invoke.Call) (*invoke.Respons
 		return nil, fmt.Errorf("%w: %w: the load balancer is stopping", model.ErrServerBusy, invoke.ErrNotPlaced)
 	}
 	timeout := p.opts.Timeout
-	if isDetached(call) {
+	if call.Detached {
 		timeout = p.opts.DetachedTimeout
 		if headroom := p.opts.DetachedHeadroom; headroom >= 0 {
 			execution := time.Duration(call.Fn.Timeout) * time.Second

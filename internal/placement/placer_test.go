@@ -137,7 +137,7 @@ func TestPlacerTimeouts(t *testing.T) {
 					tt.options.Pool, tt.options.Policy, tt.options.Observer = poolOf(a, b), policy, seen
 					call := callOf("f")
 					if tt.detached {
-						call.OnStart = func() { t.Error("started") }
+						call.Detached, call.OnStart = true, func() { t.Error("started") }
 					}
 					began := time.Now()
 					_, err := New(tt.options).Invoke(t.Context(), call)
@@ -179,7 +179,7 @@ func TestPlacedCallOutlivesThePlacersTime(t *testing.T) {
 func TestDetachedCallsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		call := callOf("f")
-		call.OnStart = func() {}
+		call.Detached, call.OnStart = true, func() {}
 		began := time.Now()
 		_, err := New(Options{Pool: poolOf(&fake{address: "a:1", invoke: takes(time.Hour)})}).Invoke(t.Context(), call)
 		if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took != 30*time.Second+30*time.Second+360*time.Second {
