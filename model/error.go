@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 )
@@ -262,6 +263,18 @@ type Description struct {
 	Status int    // HTTP status
 	Text   string // the "message" of the JSON error body
 	User   bool   // the function is at fault, not the platform
+}
+
+// LogLevel is how loudly the log of a node that executes or places calls tells of one
+// that failed so. Of busy servers the edge tells, not each time.
+func (d Description) LogLevel() slog.Level {
+	switch {
+	case d.Kind == ErrClientCanceled, d.Kind == ErrServerBusy:
+		return slog.LevelDebug
+	case d.IsServerFault():
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
 }
 
 // Describe finds the first kind in err's chain. An error without one is an

@@ -216,13 +216,7 @@ func Runner(address string, next invoke.Invoker) invoke.Invoker {
 func (i *Invoker) log(report *Report) {
 	level, d := slog.LevelDebug, model.Describe(report.Err)
 	if report.Err != nil {
-		switch {
-		case d.Kind == model.ErrClientCanceled, d.Kind == model.ErrServerBusy: // the edge logs the latter, not each time
-		case d.IsServerFault():
-			level = slog.LevelWarn
-		default:
-			level = slog.LevelInfo
-		}
+		level = d.LogLevel()
 	}
 	ctx := context.Background()
 	if !i.opts.Logger.Enabled(ctx, level) {

@@ -124,13 +124,7 @@ func (r *Runner) publish(report *Report) {
 	level, message := slog.LevelDebug, "call finished"
 	if report.Err != nil {
 		message = "call failed"
-		switch d := model.Describe(report.Err); {
-		case d.Kind == model.ErrClientCanceled, d.Kind == model.ErrServerBusy: // the edge logs the latter, not each time
-		case d.IsServerFault():
-			level = slog.LevelWarn
-		default:
-			level = slog.LevelInfo
-		}
+		level = model.Describe(report.Err).LogLevel()
 	}
 	ctx := context.Background()
 	if !r.opts.Logger.Enabled(ctx, level) {
