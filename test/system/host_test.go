@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tinefn/tine/internal/osthread"
 )
 
 // host is a machine as nodes see it.
@@ -22,36 +23,28 @@ type host struct {
 // loopback is the machine that the tests run on.
 var loopback = host{address: "127.0.0.1"}
 
-// in runs something in the host's network. What it starts or opens belongs there.
-func (h host) in(f func() error) error {
+// enter puts the calling thread into the host's network, for good.
+func (h host) enter() error {
+	if h.namespace == nil {
+		return nil
+	}
+	if err := unix.Setns(int(h.namespace.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter the network namespace of %s: %w", h.address, err)
+	}
+	return nil
+}
+
+// in runs something in the host's network. What it opens belongs there.
+func (h host) in(f func() error) (err error) {
 	if h.namespace == nil {
 		return f()
 	}
-	result := make(chan error, 1)
-	go func() {
-		// If the thread cannot come home it is not unlocked, and ends with the goroutine.
-		runtime.LockOSThread()
-		home, err := os.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			runtime.UnlockOSThread()
-			result <- err
-			return
+	osthread.Do(func() {
+		if err = h.enter(); err == nil {
+			err = f()
 		}
-		defer home.Close()
-		if err := unix.Setns(int(h.namespace.Fd()), unix.CLONE_NEWNET); err != nil {
-			runtime.UnlockOSThread()
-			result <- fmt.Errorf("enter the network namespace of %s: %w", h.address, err)
-			return
-		}
-		err = f()
-		if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
-			result <- errors.Join(err, fmt.Errorf("leave the network namespace of %s: %w", h.address, back))
-			return
-		}
-		runtime.UnlockOSThread()
-		result <- err
-	}()
-	return <-result
+	})
+	return err
 }
 
 // hub is a switch with hosts at its cables: a network namespace with a bridge, which has an
@@ -155,24 +148,18 @@ func (h host) mend() {
 // it, and takes its interfaces with it.
 func newNamespace(t *testing.T) *os.File {
 	t.Helper()
-	type result struct {
+	var (
 		file *os.File
 		err  error
-	}
-	made := make(chan result)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			made <- result{nil, err}
-			return
+	)
+	osthread.Do(func() {
+		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
+			file, err = os.Open("/proc/thread-self/ns/net")
 		}
-		file, err := os.Open("/proc/thread-self/ns/net")
-		made <- result{file, err}
-	}()
-	r := <-made
-	if r.err != nil {
-		t.Fatal("make a network namespace:", r.err)
+	})
+	if err != nil {
+		t.Fatal("make a network namespace:", err)
 	}
-	t.Cleanup(func() { r.file.Close() })
-	return r.file
+	t.Cleanup(func() { file.Close() })
+	return file
 }

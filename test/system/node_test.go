@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tinefn/tine/internal/osthread"
 )
 
 // Deadlines of a node's process, far above what it needs.
@@ -100,14 +102,24 @@ func (n *node) launch() {
 	p := &process{cmd: cmd, log: &safeBuffer{}, ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	// A Ctrl-C is for the tests, which stop their nodes. If they cannot, as they were
-	// killed, the nodes end by themselves.
+	// killed, the nodes end by themselves. The signal comes when the thread ends that
+	// started the node.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	if err := n.host.in(cmd.Start); err != nil {
+	thread := osthread.Start()
+	var err error
+	thread.Do(func() {
+		if err = n.host.enter(); err == nil {
+			err = cmd.Start()
+		}
+	})
+	if err != nil {
+		thread.Close()
 		n.t.Fatal(err)
 	}
 	n.process = p
 	go func() { // ends with the process, which cleanUp ends
 		p.err = cmd.Wait()
+		thread.Close()
 		close(p.ended)
 	}()
 }

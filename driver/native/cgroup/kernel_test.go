@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,6 +16,8 @@ import (
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
+
+	"github.com/tinefn/tine/internal/osthread"
 )
 
 const mebibyte = 1 << 20
@@ -234,7 +235,7 @@ func TestThreadThatEntersPassesTheGroupOn(t *testing.T) {
 			own map[string]string
 			err error
 		)
-		onThread(func() {
+		osthread.Do(func() {
 			var leave func() error
 			if leave, err = g.Enter(); err != nil {
 				return
@@ -265,21 +266,10 @@ func TestThreadThatEntersPassesTheGroupOn(t *testing.T) {
 		if err := errors.Join(g.Kill(), g.Remove(t.Context())); err != nil {
 			t.Error(err)
 		}
-		if onThread(func() { _, err = g.Enter() }); m.Mode() != V2 && err == nil {
+		if osthread.Do(func() { _, err = g.Enter() }); m.Mode() != V2 && err == nil {
 			t.Error("a group that was removed is entered")
 		}
 	})
-}
-
-// onThread does something on a thread that ends after it.
-func onThread(do func()) {
-	done := make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // and never unlocked
-		defer close(done)
-		do()
-	}()
-	<-done
 }
 
 func TestRemoveWaitsForProcesses(t *testing.T) {

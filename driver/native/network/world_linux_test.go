@@ -9,13 +9,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tinefn/tine/internal/osthread"
 )
 
 // Addresses of the world of a test: the host is the namespace that the tests run
@@ -39,26 +40,20 @@ type world struct {
 // socket in it.
 func newNamespace(t testing.TB) *os.File {
 	t.Helper()
-	type result struct {
+	var (
 		file *os.File
 		err  error
-	}
-	made := make(chan result)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			made <- result{nil, err}
-			return
+	)
+	osthread.Do(func() {
+		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
+			file, err = os.Open("/proc/thread-self/ns/net")
 		}
-		file, err := os.Open("/proc/thread-self/ns/net")
-		made <- result{file, err}
-	}()
-	r := <-made
-	if r.err != nil {
-		t.Fatal("make a network namespace:", r.err)
+	})
+	if err != nil {
+		t.Fatal("make a network namespace:", err)
 	}
-	t.Cleanup(func() { r.file.Close() })
-	return r.file
+	t.Cleanup(func() { file.Close() })
+	return file
 }
 
 func newWorld(t testing.TB) *world {

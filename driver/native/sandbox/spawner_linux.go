@@ -11,10 +11,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 
-	"golang.org/x/sys/unix"
+	"github.com/tinefn/tine/internal/osthread"
 )
 
 // Spawner starts sandboxes. The kernel ends a sandbox when the thread ends that
@@ -24,10 +23,8 @@ type Spawner struct {
 	foreign map[pipeID]selfPipe // pipes that are not for closeLeftPipes
 	program *os.File
 	args    []string
-	work    chan func()
-	closing chan struct{} // closed by Close
-	ended   chan struct{} // closed when the thread ended
-	once    sync.Once
+	thread  *osthread.Thread
+	once    sync.Once // for Close
 }
 
 // InitName is the program that a sandbox begins with, beside the server's own.
@@ -62,56 +59,24 @@ func NewSpawner(path string, args []string) (*Spawner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the sandbox's first program: %w", err)
 	}
-	s := &Spawner{program: program, args: args, foreign: selfPipes(), work: make(chan func()), closing: make(chan struct{}), ended: make(chan struct{})}
-	go s.serve(make(chan struct{}))
-	return s, nil
-}
-
-// serve does the work, on a thread that ends with it. Begun is closed when it has its
-// thread.
-func (s *Spawner) serve(begun chan struct{}) {
-	runtime.LockOSThread() // and never unlocked, so that the thread ends with this
-	if unix.Gettid() == unix.Getpid() {
-		// Go never ends the main thread. As long as this keeps it, another one has to run.
-		another := make(chan struct{})
-		go s.serve(another)
-		<-another
-		runtime.UnlockOSThread()
-		close(begun)
-		return
-	}
-	close(begun)
-	defer close(s.ended)
-	for {
-		select {
-		case do := <-s.work:
-			do()
-		case <-s.closing:
-			return
-		}
-	}
+	return &Spawner{program: program, args: args, foreign: selfPipes(), thread: osthread.Start()}, nil
 }
 
 // errClosed is for what comes after Close.
 var errClosed = errors.New("no sandboxes are started any more")
 
 // run does something on the thread.
-func (s *Spawner) run(do func() error) error {
-	result := make(chan error, 1)
-	select {
-	case s.work <- func() { result <- do() }:
-		return <-result
-	case <-s.ended:
+func (s *Spawner) run(do func() error) (err error) {
+	if !s.thread.Do(func() { err = do() }) {
 		return errClosed
 	}
+	return err
 }
 
 // Close ends the thread. No Spawn may be under way.
 func (s *Spawner) Close() {
 	s.once.Do(func() {
-		close(s.closing)
-		<-s.ended
+		s.thread.Close()
 		_ = s.program.Close() // only read
 	})
-	<-s.ended
 }

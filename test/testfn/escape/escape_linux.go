@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tinefn/tine/internal/osthread"
 )
 
 // Targets are what the test has made outside of the container. What is empty is
@@ -107,13 +108,9 @@ func (r *Run) try(variant string, attempt func() error, also ...error) {
 func through(format string, args ...any) error { return fmt.Errorf(format, args...) }
 
 // apart runs what changes the thread on one that ends with it.
-func apart(do func() error) error {
-	result := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked
-		result <- do()
-	}()
-	return <-result
+func apart(do func() error) (err error) {
+	osthread.Do(func() { err = do() })
+	return err
 }
 
 // call makes a system call with at most six arguments.
