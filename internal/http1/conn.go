@@ -74,7 +74,7 @@ func (c *conn) serve() {
 	defer buffers.Put(buf)
 	c.base = buf[:0]
 	c.in = c.base
-	unwatch, err := c.server.watch.add(c.Conn, c.cancel)
+	unwatch, err := c.server.watch.Add(c.Conn, c.cancel)
 	if err != nil { // there are limits to what the kernel watches
 		c.toNetHTTP()
 		return

@@ -8,7 +8,7 @@
 // third of the processor time that the server spends on a warm call.
 //
 // Read this file first, then conn.go (a connection's requests), parse.go (what
-// is plain), response.go (answers), and watch_linux.go (clients that leave).
+// is plain) and response.go (answers). Package hangup tells of clients that leave.
 package http1
 
 import (
@@ -21,13 +21,15 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/tinefn/tine/internal/hangup"
 )
 
 // Server serves HTTP. Serve it once.
 type Server struct {
 	std     *http.Server // serves what is not plain; its settings hold for both
 	handOff *handOff
-	watch   *watch
+	watch   *hangup.Watch
 
 	closing atomic.Bool // changes with mu held
 
@@ -41,7 +43,7 @@ type Server struct {
 // ReadTimeout, ConnState and ConnContext are not honoured for plain requests.
 func New(std *http.Server) (*Server, error) {
 	s := &Server{std: std, conns: map[*conn]struct{}{}}
-	watch, err := newWatch()
+	watch, err := hangup.New()
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +129,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	ended := make(chan struct{})
 	go func() { // ends with the last connection, at the latest after Close
 		s.serving.Wait()
-		s.watch.close()
+		s.watch.Close()
 		close(ended)
 	}()
 	select {

@@ -234,7 +234,10 @@ func TestHostsAreLookedUpAgain(t *testing.T) {
 	eventually(t, pool, all("192.0.2.2:9190 runners.test", "192.0.2.3:9190 runners.test")...)
 	server.host("absent.test.", "192.0.2.4")
 	eventually(t, pool, all("192.0.2.2:9190 runners.test", "192.0.2.3:9190 runners.test", "192.0.2.4:9190 absent.test")...)
-	for _, r := range d.made {
+	d.mu.Lock()
+	made := slices.Clone(d.made)
+	d.mu.Unlock()
+	for _, r := range made {
 		if r.address == "192.0.2.1:9190" {
 			<-r.left
 		}

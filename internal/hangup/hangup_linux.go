@@ -1,4 +1,6 @@
-package http1
+// Package hangup tells when the other side of a connection has closed it, also while
+// nobody reads from the connection.
+package hangup
 
 import (
 	"errors"
@@ -10,13 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watch tells when clients close their side of a connection, also while a
+// Watch tells when clients close their side of a connection, also while a
 // handler works and nobody reads from it. The kernel reports a connection once,
-// at that moment; until then watching it costs nothing.
-type watch struct {
+// at that moment; until then watching it costs nothing. It is safe for concurrent use.
+type Watch struct {
 	epoll int
 	wake  int // an eventfd: written to, the watching ends
 	ended chan struct{}
+	once  sync.Once // for Close
 
 	mu     sync.Mutex // guards the rest
 	next   uint64
@@ -26,7 +29,8 @@ type watch struct {
 // wakeID is the number of the eventfd among the connections.
 const wakeID = 0
 
-func newWatch() (*watch, error) {
+// New returns a watch. Close ends it.
+func New() (*Watch, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("watch connections: %w", err)
@@ -35,23 +39,24 @@ func newWatch() (*watch, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("watch connections: %w", err), unix.Close(epoll))
 	}
-	w := &watch{epoll: epoll, wake: wake, ended: make(chan struct{}), next: wakeID + 1, leaves: map[uint64]func(){}}
+	w := &Watch{epoll: epoll, wake: wake, ended: make(chan struct{}), next: wakeID + 1, leaves: map[uint64]func(){}}
 	if err := w.register(wake, unix.EPOLLIN, wakeID); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch connections: %w", err), unix.Close(wake), unix.Close(epoll))
 	}
-	go w.run() // close waits for it
+	go w.run() // Close waits for it
 	return w, nil
 }
 
 // register has the number in the field that the kernel hands back untouched.
-func (w *watch) register(fd int, events uint32, id uint64) error {
+func (w *Watch) register(fd int, events uint32, id uint64) error {
 	event := unix.EpollEvent{Events: events, Fd: int32(uint32(id)), Pad: int32(uint32(id >> 32))} //nolint:gosec // the bits count
 	return unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &event)
 }
 
-// add calls left, from another goroutine, when the client closes its side. The
-// caller calls unwatch before it closes the connection or gives it away.
-func (w *watch) add(c net.Conn, left func()) (unwatch func(), err error) {
+// Add calls left, from another goroutine, when the client closes its side. The
+// caller calls unwatch before it closes the connection or gives it away. The error
+// is of a connection that has no descriptor, or of the kernel, which has limits.
+func (w *Watch) Add(c net.Conn, left func()) (unwatch func(), err error) {
 	own, ok := c.(syscall.Conn)
 	if !ok {
 		return nil, errors.New("the connection has no descriptor")
@@ -80,7 +85,7 @@ func (w *watch) add(c net.Conn, left func()) (unwatch func(), err error) {
 	return unwatch, err
 }
 
-func (w *watch) run() {
+func (w *Watch) run() {
 	defer close(w.ended)
 	events := make([]unix.EpollEvent, 64)
 	for {
@@ -104,9 +109,11 @@ func (w *watch) run() {
 	}
 }
 
-// close ends the watching. It is called once.
-func (w *watch) close() {
-	_, _ = unix.Write(w.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // it has room for the first
-	<-w.ended
-	_, _ = unix.Close(w.wake), unix.Close(w.epoll)
+// Close ends the watching and waits for calls of left.
+func (w *Watch) Close() {
+	w.once.Do(func() { // the second time, the descriptors would be those of others
+		_, _ = unix.Write(w.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // it has room
+		<-w.ended
+		_, _ = unix.Close(w.wake), unix.Close(w.epoll)
+	})
 }
