@@ -25,7 +25,7 @@ type row struct {
 var rows = []row{
 	{[]string{"model", "invoke", "definition", "internal/durable"}, "everything imports these, so they know nothing but the standard library"},
 	{[]string{"driver"}, "the engine seam is for engines outside this repository too, so it drags nothing in"},
-	{[]string{"internal/osthread", "internal/hangup"}, "what the operating system lacks or hides is nobody's in particular"},
+	{[]string{"internal/osthread", "internal/hangup", "internal/sockio"}, "what the operating system lacks or hides is nobody's in particular"},
 	{
 		[]string{"internal/store/...", "definition/definitiontest", "driver/...", "internal/capacity", "internal/sockdir", "internal/image/...", "internal/imageaccess", "internal/http1", "internal/breaker", "internal/syslog", "internal/cgroupfs", "client"},
 		"databases, engines and arithmetic are plug-ins: who uses them may change, they do not",

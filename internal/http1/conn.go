@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tinefn/tine/internal/sockio"
 	"github.com/tinefn/tine/invoke"
 )
 
@@ -19,6 +20,7 @@ import (
 type conn struct {
 	server *Server
 	net.Conn
+	accepted net.Conn // below it, for net/http
 	remote   string
 	template *http.Request // carries the context of all requests
 
@@ -42,7 +44,7 @@ const (
 )
 
 func newConn(s *Server, accepted net.Conn) *conn {
-	c := &conn{server: s, Conn: accepted, remote: accepted.RemoteAddr().String()}
+	c := &conn{server: s, Conn: sockio.New(accepted), accepted: accepted, remote: accepted.RemoteAddr().String()}
 	c.ctx, c.cancel = context.WithCancel(context.WithValue(context.Background(), http.LocalAddrContextKey, accepted.LocalAddr()))
 	c.template = (&http.Request{}).WithContext(c.ctx)
 	c.resp.conn = c
@@ -166,7 +168,7 @@ func (c *conn) awaitBody(size int) verdict {
 // was not served.
 func (c *conn) toNetHTTP() {
 	c.setReadDeadline(time.Time{})
-	if !c.server.handOff.give(&replayed{Conn: c.Conn, early: bytes.Clone(c.in)}) {
+	if !c.server.handOff.give(&replayed{Conn: c.accepted, early: bytes.Clone(c.in)}) {
 		_ = c.Close()
 	}
 }

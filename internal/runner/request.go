@@ -112,7 +112,7 @@ func (s *session) send(call *invoke.Call, deadline time.Time) (*sender, error) {
 	if s.out.Cap() > maxKeptBuffer {
 		s.out = bytes.Buffer{}
 	}
-	n, err := s.writeNow(head)
+	n, err := s.conn.WriteNow(head)
 	switch {
 	case err != nil && n == 0:
 		return nil, fmt.Errorf("%w: %w", errNothingSent, err)

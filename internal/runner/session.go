@@ -13,9 +13,8 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/tinefn/tine/internal/sockdir"
+	"github.com/tinefn/tine/internal/sockio"
 )
 
 // errInstanceDead says that an instance does not accept connections. Nothing
@@ -34,25 +33,17 @@ var errInstanceDead = errors.New("instance does not accept connections")
 type session struct {
 	socket *sockdir.Socket
 
-	mu     sync.Mutex // guards conn and closed against Close
-	conn   net.Conn   // nil: not connected
+	mu     sync.Mutex   // guards conn and closed against Close
+	conn   *sockio.Conn // nil: not connected
 	closed bool
 
-	raw    syscall.RawConn // of conn
-	in     inflow          // reads conn
-	reader *bufio.Reader   // reads in
-	out    bytes.Buffer    // of requests
-	used   time.Time       // when the last call ended
+	in     inflow        // reads conn
+	reader *bufio.Reader // reads in
+	out    bytes.Buffer  // of requests
+	used   time.Time     // when the last call ended
 
 	bounded bool // the connection has a write deadline
 	listens bool // the function has accepted a connection once
-
-	// Arguments and results of attempt and peek, which are made once so that no
-	// call has to.
-	left    []byte
-	written int
-	err     error
-	quiet   bool
 }
 
 // inflow reads a connection within a call's bounds.
@@ -102,27 +93,27 @@ const maxRest = time.Second
 // whether the connection was used before.
 func (s *session) connect(ctx context.Context, deadline time.Time) (reused bool, err error) {
 	if s.conn != nil {
-		if time.Since(s.used) < maxRest && s.reader.Buffered() == 0 && s.begin(deadline) == nil && s.isQuiet() {
+		if time.Since(s.used) < maxRest && s.reader.Buffered() == 0 && s.begin(deadline) == nil && s.conn.IsQuiet() {
 			return true, nil
 		}
 		s.disconnect()
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
-	conn, err := s.dial(ctx)
+	dialed, err := s.dial(ctx)
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", errInstanceDead, err)
 	}
-	raw, err := conn.(syscall.Conn).SyscallConn()
-	if err != nil {
-		return false, errors.Join(fmt.Errorf("%w: %w", errInstanceDead, err), conn.Close())
+	conn, ok := sockio.New(dialed).(*sockio.Conn)
+	if !ok {
+		return false, errors.Join(fmt.Errorf("%w: the connection to it has no descriptor", errInstanceDead), dialed.Close())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false, errors.Join(fmt.Errorf("%w: it is being removed", errInstanceDead), conn.Close())
 	}
-	s.conn, s.raw, s.bounded = conn, raw, false
+	s.conn, s.bounded = conn, false
 	s.in = inflow{conn: conn, limit: math.MaxInt64}
 	s.reader.Reset(&s.in)
 	return false, s.begin(deadline)
@@ -167,47 +158,6 @@ func (s *session) begin(deadline time.Time) error {
 func (s *session) boundWriting() error {
 	s.bounded = true
 	return s.conn.SetWriteDeadline(s.in.deadline)
-}
-
-// writeNow writes what the socket's buffer takes without waiting, and returns
-// how much that was.
-func (s *session) writeNow(p []byte) (int, error) {
-	s.left, s.written, s.err = p, 0, nil
-	err := s.raw.Write(s.attempt)
-	s.left = nil
-	if err == nil {
-		err = s.err
-	}
-	return s.written, err
-}
-
-func (s *session) attempt(fd uintptr) bool {
-	for {
-		n, err := unix.Write(int(fd), s.left)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil && !errors.Is(err, unix.EAGAIN) {
-			s.err = err
-		}
-		s.written = max(n, 0)
-		return true
-	}
-}
-
-// isQuiet reports whether an idle connection is open and has nothing to read,
-// without blocking. What is there to read cannot be an answer to a call that
-// was not sent yet.
-func (s *session) isQuiet() bool {
-	s.quiet = false
-	return s.raw.Read(s.peek) == nil && s.quiet
-}
-
-func (s *session) peek(fd uintptr) bool {
-	var one [1]byte
-	_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	s.quiet = errors.Is(err, unix.EAGAIN)
-	return true
 }
 
 // disconnect closes the connection; the next call makes a new one.

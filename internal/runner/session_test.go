@@ -131,7 +131,7 @@ func TestInstanceThatDiesAtRestIsReplacedWithoutAnError(t *testing.T) {
 	}
 	b.engine.Down() // so that the pool does not hear of the death
 	b.engine.Containers()[0].Kill(driver.Exit{Code: 137})
-	for s := lease.Session.(*session); s.isQuiet(); time.Sleep(time.Millisecond) {
+	for s := lease.Session.(*session); s.conn.IsQuiet(); time.Sleep(time.Millisecond) {
 		if t.Context().Err() != nil {
 			t.Fatal("the container did not die")
 		}
