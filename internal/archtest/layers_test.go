@@ -43,6 +43,7 @@ var rows = []row{
 // another of the same level.
 var sameRow = map[[2]string]string{
 	{"internal/runnerrpc", "internal/runnerrpc/runnerpb"}: "what is generated is of no use to others",
+	{"internal/runnerrpc", "internal/runnerrpc/direct"}:   "a package is made of such parts",
 	{"invoke", "model"}:     "the seam is made of the nouns",
 	{"definition", "model"}: "likewise",
 	{"definition/definitiontest", "internal/store/storetest"}: "the suite is the same, under a name that others can import",

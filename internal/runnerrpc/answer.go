@@ -3,8 +3,6 @@ package runnerrpc
 import (
 	"io"
 	"net/http"
-
-	"github.com/tinefn/tine/internal/runnerrpc/runnerpb"
 )
 
 // answer is the body of an answer that is read as the runner sends it. The call is
@@ -38,12 +36,12 @@ func (b *answer) next() error {
 	if err := a.receive(); err != nil {
 		return err
 	}
-	switch message := a.received.GetBody().(type) {
-	case *runnerpb.RunnerMsg_Data:
-		b.frame = message.Data.GetData()
+	switch a.received.kind {
+	case partData:
+		b.frame = a.received.data
 		return nil
-	case *runnerpb.RunnerMsg_Finished:
-		if err := a.finish(message.Finished); err != nil {
+	case partEnding:
+		if err := a.finish(&a.received.ending); err != nil {
 			return err
 		}
 		return io.EOF

@@ -6,16 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/textproto"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/tinefn/tine/internal/edge"
-	"github.com/tinefn/tine/internal/runnerrpc/runnerpb"
+	"github.com/tinefn/tine/internal/runnerrpc/direct"
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
 )
@@ -26,43 +22,57 @@ type attempt struct {
 	call   *invoke.Call
 	ctx    context.Context // of the caller
 	cancel context.CancelFunc
-	stream grpc.BidiStreamingClient[runnerpb.ClientMsg, runnerpb.RunnerMsg]
+	stream clientStream
 	sender *sender // nil: the request is not sent by another goroutine
 	began  time.Time
 	timing invoke.Timing
 
-	unsent   bool               // the stream broke before it took the try
-	received runnerpb.RunnerMsg // the message that came last
+	unsent   bool // the stream broke before it took the try
+	received part // that came last
 }
 
 // open opens a stream and sends the try. If it fails, nothing is left of it.
 func (c *Client) open(ctx context.Context, call *invoke.Call) (*attempt, error) {
 	a := &attempt{client: c, call: call, ctx: ctx, began: time.Now()}
-	text, err := c.written.encode(call)
-	if err != nil {
-		return nil, fmt.Errorf("call %s cannot be written for a runner: %w", call.ID, err)
+	if err := a.connect(); err != nil {
+		return nil, err
 	}
-	if len(text) > c.maxCall {
-		return nil, fmt.Errorf("call %s is of %d bytes without its body, a runner takes %d: raise FN_GRPC_MAX_MESSAGE_SIZE on all nodes, or make the definition smaller", call.ID, len(text), c.maxCall)
-	}
-	if id := edge.RequestID(ctx); id != "" {
-		ctx = metadata.AppendToOutgoingContext(ctx, requestIDKey, id)
-	}
-	ctx, a.cancel = context.WithCancel(ctx)
-	if a.stream, err = c.rpc.Engage(ctx); err != nil {
-		a.cancel()
-		return nil, c.notPlaced(a.ctx, err)
-	}
-	try := &runnerpb.TryCall{ModelsCallJson: text, SlotHashId: call.Slot, Extensions: call.Extensions}
-	err = a.stream.Send(&runnerpb.ClientMsg{Body: &runnerpb.ClientMsg_Try{Try: try}})
+	err := a.stream.sendTry(call)
 	switch {
 	case errors.Is(err, io.EOF): // receiving tells why
 		a.unsent = true
 	case err != nil:
 		a.cancel()
+		if cause, ok := errors.AsType[unsendable](err); ok {
+			return nil, cause.error
+		}
 		return nil, c.lost(a.ctx, err)
 	}
 	return a, nil
+}
+
+// connect opens the stream, directly if that is possible.
+func (a *attempt) connect() (err error) {
+	ctx, c := a.ctx, a.client
+	id := edge.RequestID(ctx)
+	if stream := c.direct.Open(ctx); stream != nil {
+		a.stream, a.cancel = directStream{stream, c, id}, stream.Close
+		return nil
+	}
+	if id != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, requestIDKey, id)
+	}
+	g := &grpcStream{client: c, offered: c.direct.Wanted()}
+	if g.offered {
+		ctx = metadata.AppendToOutgoingContext(ctx, direct.MetadataKey, direct.Offer)
+	}
+	ctx, a.cancel = context.WithCancel(ctx)
+	if g.stream, err = c.rpc.Engage(ctx); err != nil {
+		a.cancel()
+		return c.notPlaced(a.ctx, err)
+	}
+	a.stream = g
+	return nil
 }
 
 // run is the call from its body to the beginning of its answer. Whoever gets an
@@ -78,13 +88,13 @@ func (a *attempt) run() (*invoke.Response, error) {
 	}
 	body := &answer{attempt: a}
 	var header http.Header
-	switch message := a.received.GetBody().(type) {
-	case *runnerpb.RunnerMsg_ResultStart:
-		header = answerHeader(message.ResultStart.GetHttp().GetHeaders())
-	case *runnerpb.RunnerMsg_Data: // Fn's runners may leave the beginning out
-		body.frame = message.Data.GetData()
-	case *runnerpb.RunnerMsg_Finished:
-		if err := a.finish(message.Finished); err != nil {
+	switch a.received.kind {
+	case partStart:
+		header = a.received.header
+	case partData: // Fn's runners may leave the beginning out
+		body.frame = a.received.data
+	case partEnding:
+		if err := a.finish(&a.received.ending); err != nil {
 			return nil, err
 		}
 		a.start()
@@ -150,9 +160,9 @@ func (a *attempt) start() {
 	}
 }
 
-// receive waits for the next message.
+// receive waits for the next part.
 func (a *attempt) receive() error {
-	err := a.stream.RecvMsg(&a.received)
+	err := a.stream.receive(&a.received)
 	if err == nil {
 		a.unsent = false // who answers has got something
 		return nil
@@ -160,7 +170,7 @@ func (a *attempt) receive() error {
 	if cause := a.sender.failure(); cause != nil {
 		return cause // the request ended first, the stream broke for that
 	}
-	if a.unsent && status.Code(err) == codes.Unavailable {
+	if a.stream.untaken(err) {
 		return a.client.notPlaced(a.ctx, err)
 	}
 	if errors.Is(err, io.EOF) {
@@ -170,14 +180,14 @@ func (a *attempt) receive() error {
 }
 
 // finish reads the end of a call. The error is the call's.
-func (a *attempt) finish(finished *runnerpb.CallFinished) error {
-	a.report(finished)
+func (a *attempt) finish(e *ending) error {
+	a.report(e)
 	var failure error
-	if !finished.GetSuccess() {
-		failure = a.client.failureOf(finished)
+	if !e.success {
+		failure = a.client.failureOf(e)
 	}
 	// What was decided is decided, whatever becomes of the connection now.
-	if err := a.stream.RecvMsg(&a.received); err == nil {
+	if err := a.stream.receive(&a.received); err == nil {
 		return errors.Join(failure, a.client.breach("a call went on behind its end"))
 	}
 	return failure
@@ -185,14 +195,11 @@ func (a *attempt) finish(finished *runnerpb.CallFinished) error {
 
 // report completes the times of a call by what the runner says. They are of its
 // clock, except for the first byte and the total, which are of this one.
-func (a *attempt) report(finished *runnerpb.CallFinished) {
+func (a *attempt) report(e *ending) {
 	t := &a.timing
-	t.Queued = max(0, time.Duration(finished.GetSchedulerDuration()))
-	t.Image = time.Duration(finished.GetImagePullWaitDuration())
-	t.Create = time.Duration(finished.GetCtrPrepDuration()) + time.Duration(finished.GetCtrCreateDuration())
-	t.Init = time.Duration(finished.GetInitStartTime())
+	t.Queued, t.Image, t.Create, t.Init = max(0, e.queued), e.image, e.prep+e.create, e.init
 	t.Cold = t.Image+t.Create+t.Init > 0
-	execution := max(0, time.Duration(finished.GetExecutionDuration()))
+	execution := max(0, e.execution)
 	t.FirstByte = min(max(0, t.FirstByte-t.Queued), execution)
 	t.Body = execution - t.FirstByte
 	t.Total = time.Since(a.began)
@@ -203,14 +210,4 @@ func (a *attempt) end() {
 	a.cancel()
 	a.sender.stop()
 	a.client.end()
-}
-
-// answerHeader is the header of an answer.
-func answerHeader(sent []*runnerpb.HttpHeader) http.Header {
-	header := make(http.Header, len(sent))
-	for _, h := range sent {
-		name := textproto.CanonicalMIMEHeaderKey(h.GetKey())
-		header[name] = append(header[name], h.GetValue())
-	}
-	return header
 }

@@ -287,7 +287,7 @@ func (m *definitionPart) check() error {
 // call makes a call of a function.
 func (m *callPart) call(of definition) (*invoke.Call, error) {
 	if m.ID == "" || len(m.ID) > maxCallText || !isVisible(m.ID) {
-		return nil, errors.New("the call cannot be read: it has no identifier, or one that is no plain text")
+		return nil, errNoIdentifier
 	}
 	call := &invoke.Call{
 		ID: m.ID, App: of.app, Fn: of.fn, Header: header(m.Headers), Body: http.NoBody, Detached: m.Type == typeDetached,

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/tinefn/tine/internal/runnerrpc/direct"
 	"github.com/tinefn/tine/internal/runnerrpc/runnerpb"
 	"github.com/tinefn/tine/invoke"
 )
@@ -17,6 +18,7 @@ type Client struct {
 	address string
 	conn    *grpc.ClientConn
 	rpc     runnerpb.RunnerProtocolClient
+	direct  *direct.Pool // connections of calls, to runners of Tine
 	written encodedDefinitions
 	maxCall int // bytes of a call without its body
 
@@ -41,7 +43,8 @@ func Dial(address string, opts ClientOptions) (*Client, error) {
 	}
 	conn.Connect()
 	return &Client{
-		address: address, conn: conn, rpc: runnerpb.NewRunnerProtocolClient(conn), maxCall: opts.maxMessageBytes(), idle: make(chan struct{}),
+		address: address, conn: conn, rpc: runnerpb.NewRunnerProtocolClient(conn), direct: direct.NewPool(opts.direct(address)),
+		maxCall: opts.maxMessageBytes(), idle: make(chan struct{}),
 	}, nil
 }
 
@@ -89,7 +92,10 @@ func (c *Client) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		late = fmt.Errorf("calls on runner %s were still in progress: %w", c.address, context.Cause(ctx))
 	}
-	c.disconnect.Do(func() { late = errors.Join(late, c.conn.Close()) })
+	c.disconnect.Do(func() {
+		c.direct.Close()
+		late = errors.Join(late, c.conn.Close())
+	})
 	return late
 }
 

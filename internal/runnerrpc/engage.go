@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -13,9 +14,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/tinefn/tine/internal/edge"
+	"github.com/tinefn/tine/internal/runnerrpc/direct"
 	"github.com/tinefn/tine/internal/runnerrpc/runnerpb"
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
@@ -24,7 +25,7 @@ import (
 // engagement is one call that a load balancer has sent.
 type engagement struct {
 	server  *Server
-	stream  grpc.BidiStreamingServer[runnerpb.ClientMsg, runnerpb.RunnerMsg]
+	stream  serverStream
 	request *requestBody            // nil: the whole request has come
 	cancel  context.CancelCauseFunc // of the call, if there is more of the request
 	breach  atomic.Pointer[error]   // how the load balancer broke the protocol in the middle
@@ -37,20 +38,26 @@ type engagement struct {
 	failed  error      // of telling that it has
 }
 
-// Engage serves one call.
+// Engage serves one call that comes over gRPC.
 func (s *Server) Engage(stream grpc.BidiStreamingServer[runnerpb.ClientMsg, runnerpb.RunnerMsg]) error {
-	try, err := receiveTry(stream)
-	if err != nil {
+	s.offerDirect(stream)
+	return s.engage(&grpcServerStream{stream: stream})
+}
+
+// engage serves one call.
+func (s *Server) engage(stream serverStream) error {
+	if err := stream.receiveTry(); err != nil {
 		return err
 	}
 	s.received.Add(1)
 	s.begin()
 	defer s.end()
-	ctx := withRequestID(stream.Context())
 	x := &engagement{server: s, stream: stream, created: time.Now()}
-	if x.call, err = s.accept(try); err != nil {
+	var err error
+	if x.call, err = s.accept(stream); err != nil {
 		return x.finish(nil, err)
 	}
+	ctx := contextOf(stream)
 	if err := x.receiveBody(x.call); err != nil {
 		return err
 	}
@@ -74,37 +81,22 @@ func (s *Server) Engage(stream grpc.BidiStreamingServer[runnerpb.ClientMsg, runn
 	return x.answer(response)
 }
 
-// receiveTry waits for the first message.
-func receiveTry(stream grpc.BidiStreamingServer[runnerpb.ClientMsg, runnerpb.RunnerMsg]) (*runnerpb.TryCall, error) {
-	message, err := stream.Recv()
-	if errors.Is(err, io.EOF) {
-		return nil, status.Error(busyCode, "the stream ended before a try")
+// offerDirect tells a load balancer that can call directly, and asks for it, that this
+// runner can be called so.
+func (s *Server) offerDirect(stream grpc.ServerStream) {
+	asked := metadata.ValueFromIncomingContext(stream.Context(), direct.MetadataKey)
+	if slices.Contains(asked, direct.Offer) && s.draining.Err() == nil {
+		_ = stream.SetHeader(metadata.Pairs(direct.MetadataKey, direct.Offer)) // it goes on without
 	}
-	if err != nil {
-		return nil, err
-	}
-	try, ok := message.GetBody().(*runnerpb.ClientMsg_Try)
-	if !ok {
-		return nil, breached("the first message is no try")
-	}
-	return try.Try, nil
-}
-
-// withRequestID is a context with the identifier that the load balancer gave.
-func withRequestID(ctx context.Context) context.Context {
-	if ids := metadata.ValueFromIncomingContext(ctx, requestIDKey); len(ids) > 0 {
-		return edge.WithRequestID(ctx, ids[0])
-	}
-	return ctx
 }
 
 // accept makes a call of a try, or says why it is not executed. The call is nil if it
 // was not looked at.
-func (s *Server) accept(try *runnerpb.TryCall) (*invoke.Call, error) {
+func (s *Server) accept(stream serverStream) (*invoke.Call, error) {
 	if s.draining.Err() != nil {
 		return nil, model.ErrServerBusy
 	}
-	call, err := s.definitions.decodeCall(try.GetModelsCallJson())
+	call, err := stream.call(&s.definitions)
 	switch {
 	case err != nil:
 		return nil, err
@@ -112,10 +104,9 @@ func (s *Server) accept(try *runnerpb.TryCall) (*invoke.Call, error) {
 		return call, model.ErrInvalidImage
 	case call.Detached && !s.opts.Detached:
 		return call, model.ErrDetachedUnsupported
-	case len(try.GetSlotHashId()) > maxCallText || !isVisible(try.GetSlotHashId()):
+	case len(call.Slot) > maxCallText || !isVisible(call.Slot):
 		return call, errors.New("slot_hash_id is no plain text")
 	}
-	call.Slot, call.Extensions = try.GetSlotHashId(), try.GetExtensions()
 	return call, nil
 }
 
@@ -129,14 +120,8 @@ func (x *engagement) start() {
 	}
 	x.started = time.Now()
 	if x.call.Detached {
-		x.failed = x.begin(http.StatusAccepted, nil)
+		x.failed = errors.Join(x.stream.sendStart(http.StatusAccepted, nil), x.stream.flush())
 	}
-}
-
-// begin sends the beginning of an answer.
-func (x *engagement) begin(code int, headers []*runnerpb.HttpHeader) error {
-	meta := &runnerpb.CallResultStart_Http{Http: &runnerpb.HttpRespMeta{StatusCode: int32(code), Headers: headers}}
-	return x.stream.Send(&runnerpb.RunnerMsg{Body: &runnerpb.RunnerMsg_ResultStart{ResultStart: &runnerpb.CallResultStart{Meta: meta}}})
 }
 
 // answer sends a function's answer and the end of the call. An error means that the
@@ -151,7 +136,7 @@ func (x *engagement) answer(response *invoke.Response) error {
 		x.cancel(model.ErrFunctionPrematureWrite)
 		return x.finish(response.Timing, withClose(model.ErrFunctionPrematureWrite, response.Body))
 	}
-	if err := x.begin(http.StatusOK, headersOf(response)); err != nil {
+	if err := x.stream.sendStart(http.StatusOK, headerOf(response)); err != nil {
 		return withClose(err, response.Body)
 	}
 	failure, err := x.copyBody(response.Body)
@@ -164,43 +149,15 @@ func (x *engagement) answer(response *invoke.Response) error {
 // withClose closes a body and adds what goes wrong to err.
 func withClose(err error, body io.Closer) error { return errors.Join(err, body.Close()) }
 
-// headersOf is an answer's header as it travels. Its length is told if it is known,
-// so that the load balancer can tell a short answer from one cut short.
-func headersOf(response *invoke.Response) []*runnerpb.HttpHeader {
+// headerOf is an answer's header as it travels. Its length is told if it is known, so
+// that the load balancer can tell a short answer from one cut short.
+func headerOf(response *invoke.Response) http.Header {
 	edge.StripHopByHop(response.Header)
 	delete(response.Header, "Content-Length")
 	if response.ContentLength >= 0 {
 		response.Header["Content-Length"] = []string{strconv.FormatInt(response.ContentLength, 10)}
 	}
-	count := 0
-	for _, values := range response.Header {
-		count += len(values)
-	}
-	all := make([]runnerpb.HttpHeader, count)
-	headers := make([]*runnerpb.HttpHeader, 0, count)
-	for name, values := range response.Header {
-		for _, value := range values {
-			h := &all[len(headers)]
-			h.Key, h.Value = name, value
-			headers = append(headers, h)
-		}
-	}
-	return headers
-}
-
-// piece is a message with a piece of an answer. It may be used again when sending it
-// has returned: it was encoded then.
-type piece struct {
-	message runnerpb.RunnerMsg
-	data    runnerpb.RunnerMsg_Data
-	frame   runnerpb.DataFrame
-}
-
-func newPiece() *piece {
-	p := &piece{}
-	p.data.Data = &p.frame
-	p.message.Body = &p.data
-	return p
+	return response.Header
 }
 
 // rooms are buffers for pieces of answers that are read.
@@ -209,24 +166,25 @@ var rooms = sync.Pool{New: func() any { return new([MaxFrameBytes]byte) }}
 // copyBody sends an answer's body. It returns why the body broke, and why it could
 // not be sent.
 func (x *engagement) copyBody(body io.Reader) (failure, err error) {
-	p := newPiece()
 	if held, ok := body.(*invoke.HeldBody); ok {
 		for rest := held.Bytes(); len(rest) > 0; {
 			n := min(len(rest), MaxFrameBytes)
-			p.frame.Data, rest = rest[:n], rest[n:]
-			if err := x.stream.Send(&p.message); err != nil {
+			if err := x.stream.sendData(rest[:n]); err != nil {
 				return nil, err
 			}
+			rest = rest[n:]
 		}
 		return nil, nil
 	}
 	room := rooms.Get().(*[MaxFrameBytes]byte)
 	defer rooms.Put(room)
 	for {
+		if err := x.stream.flush(); err != nil {
+			return nil, err
+		}
 		n, failure := body.Read(room[:])
 		if n > 0 {
-			p.frame.Data = room[:n]
-			if err := x.stream.Send(&p.message); err != nil {
+			if err := x.stream.sendData(room[:n]); err != nil {
 				return nil, err
 			}
 		}
@@ -250,26 +208,23 @@ func (x *engagement) finish(timing *invoke.Timing, failure error) error {
 	if failed != nil {
 		return failed
 	}
-	completed := time.Now()
-	finished := &runnerpb.CallFinished{
-		Success: failure == nil, CreatedAt: timestamp(x.created), StartedAt: timestamp(started), CompletedAt: timestamp(completed),
-	}
+	e := ending{success: failure == nil, created: x.created, started: started, completed: time.Now()}
 	if x.call != nil {
-		finished.Details, finished.Image = x.call.ID, x.call.Fn.Image
+		e.callID, e.imageName = x.call.ID, x.call.Fn.Image
 	}
 	if !started.IsZero() {
-		finished.SchedulerDuration, finished.ExecutionDuration = int64(started.Sub(x.created)), int64(completed.Sub(started))
+		e.queued, e.execution = started.Sub(e.created), e.completed.Sub(started)
 	}
 	if timing != nil && timing.Cold {
-		finished.ImagePullWaitDuration, finished.CtrCreateDuration, finished.InitStartTime = int64(timing.Image), int64(timing.Create+timing.Start), int64(timing.Init)
+		e.image, e.create, e.init = timing.Image, timing.Create+timing.Start, timing.Init
 	}
 	if failure != nil {
-		setFailure(finished, failure, !started.IsZero())
+		e.fail(failure, !started.IsZero())
 	}
-	if finished.GetErrorCode() != http.StatusServiceUnavailable && x.call != nil {
+	if e.code != http.StatusServiceUnavailable && x.call != nil {
 		x.server.handled.Add(1)
 	}
-	if err := x.stream.Send(&runnerpb.RunnerMsg{Body: &runnerpb.RunnerMsg_Finished{Finished: finished}}); err != nil {
+	if err := x.stream.sendEnding(&e); err != nil {
 		return fmt.Errorf("the end of the call could not be sent: %w", err)
 	}
 	return nil

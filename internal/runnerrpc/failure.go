@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/tinefn/tine/internal/runnerrpc/runnerpb"
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
 )
@@ -22,25 +21,24 @@ const busyCode = codes.Code(http.StatusServiceUnavailable)
 // protocol.
 var ErrProtocol = errors.New("the other side does not keep to the runner protocol")
 
-// setFailure writes an error into the end of a call. What is not for clients has no
+// fail writes an error into the end of a call. What is not for clients has no
 // number; its text is for the load balancer's log. A call that has begun is never
 // refused as busy: that would make the load balancer try another runner.
-func setFailure(finished *runnerpb.CallFinished, err error, begun bool) {
+func (e *ending) fail(err error, begun bool) {
 	d := model.Describe(err)
 	switch {
 	case d.Kind == model.ErrInternal || begun && d.Status == http.StatusServiceUnavailable:
-		finished.ErrorStr = err.Error()
+		e.text = err.Error()
 	default:
-		finished.ErrorCode, finished.ErrorStr, finished.ErrorUser = int32(d.Status), d.Text, d.User
+		e.code, e.text, e.user = d.Status, d.Text, d.User
 	}
 }
 
 // failureOf is the error that a runner ended a call with. It wraps ErrNotPlaced if
 // the runner has not executed the call.
-func (c *Client) failureOf(finished *runnerpb.CallFinished) error {
-	code := int(finished.GetErrorCode())
-	told := model.Told(code, finished.GetErrorStr(), finished.GetErrorUser())
-	if code == http.StatusServiceUnavailable {
+func (c *Client) failureOf(e *ending) error {
+	told := model.Told(e.code, e.text, e.user)
+	if e.code == http.StatusServiceUnavailable {
 		return fmt.Errorf("%w: %w: runner %s", invoke.ErrNotPlaced, told, c.address)
 	}
 	return fmt.Errorf("runner %s: %w", c.address, told)

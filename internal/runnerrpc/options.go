@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/tinefn/tine/internal/runnerrpc/direct"
 )
 
 // The defaults of both sides. Sources: the message size is gRPC's own, the times
@@ -21,6 +23,8 @@ const (
 	DefaultKeepAliveTimeout = 10 * time.Second
 	DefaultKeepAliveLeast   = 5 * time.Second
 	DefaultConnectTimeout   = time.Second
+
+	DefaultDirectConnections = 512 // half of the files that a process may have open by default
 )
 
 // Connection is how both sides of a connection treat it. Zero values mean the
@@ -41,6 +45,13 @@ type Connection struct {
 }
 
 func (c Connection) maxMessageBytes() int { return cmp.Or(c.MaxMessageBytes, DefaultMaxMessageBytes) }
+
+// maxFrameBytes is the same for a direct connection, where a call is as large as its
+// definition and what comes with it.
+func (c Connection) maxFrameBytes() int { return c.maxMessageBytes() + headroom }
+
+// headroom is for what is around a call on a direct connection, in bytes.
+const headroom = 64
 
 // keepAlive returns idle time and timeout.
 func (c Connection) keepAlive() (idle, timeout time.Duration) {
@@ -73,6 +84,23 @@ var reconnect = backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.
 type ClientOptions struct {
 	Connection
 	ConnectTimeout time.Duration // of one attempt; 0: DefaultConnectTimeout
+
+	// DirectConnections bounds connections that are for one call at a time, to a runner
+	// that takes them, as Tine's do: a call costs less so. What is more goes over gRPC. 0:
+	// DefaultDirectConnections. Negative: there are none.
+	DirectConnections int
+}
+
+// direct is how calls are made on connections of their own.
+func (o ClientOptions) direct(address string) direct.PoolOptions {
+	idle, timeout := o.keepAlive()
+	if idle == math.MaxInt64 {
+		idle = 0
+	}
+	return direct.PoolOptions{
+		Address: address, TLS: o.TLS, ConnectTimeout: cmp.Or(o.ConnectTimeout, DefaultConnectTimeout), MaxFrameBytes: o.maxFrameBytes(),
+		MaxConnections: max(cmp.Or(o.DirectConnections, DefaultDirectConnections), 0), PingInterval: idle, PingTimeout: timeout,
+	}
 }
 
 func (o ClientOptions) dialOptions() []grpc.DialOption {
@@ -97,10 +125,10 @@ func (o ClientOptions) dialOptions() []grpc.DialOption {
 // goroutines of their own.
 const streamWorkers = 64
 
-func (o ServerOptions) grpcOptions() []grpc.ServerOption {
+func (o ServerOptions) grpcOptions(directly *direct.Server) []grpc.ServerOption {
 	idle, timeout := o.keepAlive()
 	return []grpc.ServerOption{
-		grpc.Creds(o.credentials()),
+		grpc.Creds(direct.Credentials(o.TLS, directly)),
 		grpc.MaxRecvMsgSize(o.maxMessageBytes()),
 		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connectionWindow),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idle, Timeout: timeout}),

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/tinefn/tine/internal/runnerrpc/runnerpb"
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
 )
@@ -63,18 +62,11 @@ func (x *engagement) receiveBody(call *invoke.Call) error {
 
 // receiveData waits for the request's next piece.
 func (x *engagement) receiveData() (piece []byte, last bool, err error) {
-	var message runnerpb.ClientMsg
-	if err := x.stream.RecvMsg(&message); err != nil {
-		if errors.Is(err, io.EOF) {
-			return nil, false, breached("the request ended without saying so")
-		}
-		return nil, false, err
+	piece, last, err = x.stream.receiveData()
+	if errors.Is(err, io.EOF) {
+		err = breached("the request ended without saying so")
 	}
-	data, ok := message.GetBody().(*runnerpb.ClientMsg_Data)
-	if !ok {
-		return nil, false, errNoData
-	}
-	return data.Data.GetData(), data.Data.GetEof(), nil
+	return piece, last, err
 }
 
 // requestBody is a request that is read as the load balancer sends it, one piece
@@ -157,7 +149,7 @@ func (b *requestBody) pump() {
 // noMoreData says why no more of a request will come: the load balancer left, or
 // does not keep to the protocol, which ends the call.
 func (x *engagement) noMoreData(err error) error {
-	if x.stream.Context().Err() == nil && status.Code(err) == codes.InvalidArgument {
+	if x.stream.context().Err() == nil && status.Code(err) == codes.InvalidArgument {
 		x.breach.Store(&err)
 		x.cancel(err)
 	}

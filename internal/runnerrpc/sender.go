@@ -7,34 +7,15 @@ import (
 	"net/http"
 	"sync/atomic"
 
-	"github.com/tinefn/tine/internal/runnerrpc/runnerpb"
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
 )
 
-// frame is a message with a piece of a request, for one goroutine to send again and
-// again: a message may be changed when sending it has returned.
-type frame struct {
-	message runnerpb.ClientMsg
-	data    runnerpb.ClientMsg_Data
-	piece   runnerpb.DataFrame
-}
+// waitBytes is the size of a body up to which whoever sends it can wait for that: so much
+// may be under way to a runner that does not read it, because it has said no already.
+const waitBytes = 64 << 10
 
-func newFrame() *frame {
-	f := &frame{}
-	f.data.Data = &f.piece
-	f.message.Body = &f.data
-	return f
-}
-
-// send sends a piece of the request. The error io.EOF means that the stream has
-// ended, and that receiving tells why.
-func (a *attempt) send(f *frame, piece []byte, last bool) error {
-	f.piece.Data, f.piece.Eof = piece, last
-	return a.stream.Send(&f.message)
-}
-
-// sendBody sends the request's body, one that is in memory here and now and any
+// sendBody sends the request's body, a small one that is in memory here and now and any
 // other on a goroutine of its own.
 func (a *attempt) sendBody() error {
 	var held []byte
@@ -45,19 +26,23 @@ func (a *attempt) sendBody() error {
 			go a.sender.run()
 			return nil
 		}
-		held = inMemory.Bytes()
+		if held = inMemory.Bytes(); len(held) > waitBytes {
+			a.sender = &sender{attempt: a, body: invoke.HoldBody(held), done: make(chan struct{})}
+			go a.sender.run()
+			return nil
+		}
 	}
-	f := newFrame()
 	for {
 		n := min(len(held), MaxFrameBytes)
 		last := n == len(held)
-		if err := a.send(f, held[:n], last); err != nil {
+		if err := a.stream.sendData(held[:n], last); err != nil {
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
 			return a.client.lost(a.ctx, err)
 		}
 		if last {
+			a.stream.flushLater()
 			return nil
 		}
 		held = held[n:]
@@ -75,7 +60,7 @@ type sender struct {
 
 func (s *sender) run() {
 	defer close(s.done)
-	f := newFrame()
+	stream := s.attempt.stream
 	buf := make([]byte, MaxFrameBytes)
 	for {
 		n, err := s.body.Read(buf)
@@ -91,7 +76,7 @@ func (s *sender) run() {
 		if n == 0 && !last {
 			continue
 		}
-		if s.attempt.send(f, buf[:n], last) != nil || last {
+		if stream.sendData(buf[:n], last) != nil || stream.flush() != nil || last {
 			return // receiving tells why
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/tinefn/tine/internal/runnerrpc/direct"
 	"github.com/tinefn/tine/internal/runnerrpc/runnerpb"
 	"github.com/tinefn/tine/invoke"
 )
@@ -49,6 +50,7 @@ type Server struct {
 	opts        ServerOptions
 	log         *slog.Logger
 	grpc        *grpc.Server
+	direct      *direct.Server // calls that come without gRPC
 	definitions definitions
 	status      statusRuns
 	pumps       sync.WaitGroup // goroutines that read requests
@@ -110,7 +112,8 @@ func NewServer(opts ServerOptions) (*Server, error) {
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.status.server = s
-	s.grpc = grpc.NewServer(append(opts.grpcOptions(), grpc.StreamInterceptor(s.recoverStream), grpc.UnaryInterceptor(s.recoverUnary))...)
+	s.direct = direct.NewServer(s.engageDirectly, opts.maxFrameBytes())
+	s.grpc = grpc.NewServer(append(opts.grpcOptions(s.direct), grpc.StreamInterceptor(s.recoverStream), grpc.UnaryInterceptor(s.recoverUnary))...)
 	runnerpb.RegisterRunnerProtocolServer(s.grpc, s)
 	return s, nil
 }
@@ -130,12 +133,15 @@ func (s *Server) Serve(listener net.Listener) error {
 func (s *Server) Stop(ctx context.Context) error {
 	s.drain()
 	stopped := make(chan struct{})
+	directly := s.direct.Drain()
 	go func() {
 		defer close(stopped)
 		s.grpc.GracefulStop()
+		<-directly
 	}()
 	late := s.awaitStop(ctx, stopped)
 	s.grpc.Stop() // which does nothing if all have ended
+	s.direct.Close()
 	<-stopped
 	s.pumps.Wait()
 	s.status.runs.Wait()
@@ -185,6 +191,12 @@ func (s *Server) recoverStream(_ any, stream grpc.ServerStream, info *grpc.Strea
 func (s *Server) recoverUnary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (_ any, err error) {
 	defer s.recoverFrom(info.FullMethod, &err)
 	return handle(ctx, request)
+}
+
+// engageDirectly is Engage for calls that come without gRPC.
+func (s *Server) engageDirectly(stream *direct.ServerStream) (err error) {
+	defer s.recoverFrom(runnerpb.RunnerProtocol_Engage_FullMethodName, &err)
+	return s.engage(&directServerStream{ServerStream: stream, definitions: &s.definitions})
 }
 
 // ConfigureRunner hands settings to the embedding program.
