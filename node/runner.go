@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,7 +100,9 @@ func (n *Node) rpcConnection() runnerrpc.Connection {
 // runnerClients says how this node, a load balancer, connects to runners.
 func (n *Node) runnerClients() (runnerrpc.ClientOptions, error) {
 	c := n.config.RPC
-	opts := runnerrpc.ClientOptions{Connection: n.rpcConnection(), ConnectTimeout: c.ConnectTimeout}
+	opts := runnerrpc.ClientOptions{
+		Connection: n.rpcConnection(), ConnectTimeout: c.ConnectTimeout, DirectConnections: cmp.Or(c.DirectConnections, -1),
+	}
 	if c.RunnerCA == "" {
 		if c.RunnerCert != "" || c.RunnerKey != "" || c.RunnerName != "" {
 			return opts, errors.New("a setting FN_RUNNER_TLS_… is set without FN_RUNNER_TLS_CA: set it too, or none of them")

@@ -56,7 +56,7 @@ func TestDefaults(t *testing.T) {
 			APITimeout: time.Minute, APIRetries: 5, StaleFor: time.Hour, StalePatience: 500 * time.Millisecond, Definitions: 10_000, Headroom: 6 * time.Minute,
 		},
 		RPC: RPC{
-			Port: 9190, ConnectTimeout: time.Second, MaxMessageBytes: 4 << 20, Detached: true,
+			Port: 9190, ConnectTimeout: time.Second, DirectConnections: 512, MaxMessageBytes: 4 << 20, Detached: true,
 			KeepAliveIdle: time.Minute, KeepAliveTimeout: 10 * time.Second, KeepAliveLeast: 5 * time.Second,
 		},
 		Placement: Placement{

@@ -19,6 +19,7 @@ type RPC struct {
 	RunnerCert, RunnerKey string // paths of a load balancer's own certificate; empty: none
 	RunnerName            string // what all runners are called in theirs; empty: as they are addressed
 	ConnectTimeout        time.Duration
+	DirectConnections     int // to each runner; 0: none
 
 	MaxMessageBytes  int
 	KeepAliveIdle    time.Duration // 0: never
@@ -78,6 +79,11 @@ var rpcSettings = []Setting{
 		"FN_RUNNER_CONNECT_TIMEOUT", groupRPC, formDuration, "1s",
 		"How long a load balancer tries to connect to a runner until it takes it for unreachable; 0 is the default.",
 		duration(func(c *Config) *time.Duration { return &c.RPC.ConnectTimeout }),
+	},
+	{
+		"FN_RUNNER_DIRECT_CONNECTIONS", groupRPC, "whole number from 0 to 65535", "512",
+		"How many connections for one call at a time a load balancer has to each runner, at most: a call takes less time on one. The others go over gRPC, as all do to runners of Fn.",
+		between(0, 65535, func(c *Config, n int) { c.RPC.DirectConnections = n }),
 	},
 	{
 		"FN_GRPC_MAX_MESSAGE_SIZE", groupRPC, "whole number of bytes from 65536 to 1073741824", "4194304",

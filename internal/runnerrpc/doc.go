@@ -1,7 +1,11 @@
-// Package runnerrpc carries calls from a load balancer to a runner over gRPC, in
-// the protocol of proto/runner.proto: [Client] is the load balancer's side of
-// one runner, [Server] what a runner serves in front of its [invoke.Invoker].
-// Which runner is asked is not its business.
+// Package runnerrpc carries calls from a load balancer to a runner: [Client] is the
+// load balancer's side of one runner, [Server] what a runner serves in front of its
+// [invoke.Invoker]. Which runner is asked is not its business.
+//
+// Calls travel over gRPC, in the protocol of proto/runner.proto, which Fn's nodes
+// speak. Tine's own tell each other in the metadata of a call that they know another
+// way too, and then use that: it is the same protocol with less around it (package
+// direct) and in a shorter form (compact.go).
 //
 //	load balancer                      runner
 //	 ├─ try ────────────────────────►  decodes the call
@@ -10,10 +14,12 @@
 //	 │              ◄── data … data
 //	 │              ◄── finished        always last: success, or what failed
 //
-// Read callmodel.go for how a call travels; client.go, attempt.go and answer.go
-// for the load balancer's side; server.go, engage.go and request.go for the
-// runner's. failure.go is about errors on both sides; status.go and logs.go are
-// the rest of the protocol; options.go and tls.go how connections are made.
+// Read client.go, attempt.go, sender.go and answer.go for the load balancer's side, and
+// clientstream.go and clientdirect.go for its two ways; server.go, engage.go and
+// request.go for the runner's, and serverstream.go and serverdirect.go. How a call is
+// written is in callmodel.go and compact.go. failure.go is about errors on both sides;
+// status.go and logs.go are the rest of the protocol; options.go and tls.go how
+// connections are made.
 package runnerrpc
 
 // MaxFrameBytes is the size of a piece of a body. Source: the runner protocol.
