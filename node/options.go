@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net/http"
 
@@ -93,6 +94,14 @@ type Options struct {
 	// These leave out routes of the node, so that Routes can have others there: POST
 	// /invoke, /t, and everything below /debug.
 	OmitInvoke, OmitTriggers, OmitProfiler bool
+	// WebTLS protects the web port; nil: nothing does. It needs a certificate.
+	WebTLS *tls.Config
+	// WebServer may change the settings of the web port's server before it serves, but not
+	// its handler. Of plain HTTP, ReadTimeout, ConnState and ConnContext have no effect.
+	WebServer func(*http.Server)
+	// Halt is called by GET /shutdown, a route that there is with it only, and is to end
+	// the node, such as by ending the context of Run.
+	Halt func()
 	// RequestID makes the identifiers of requests in the log; nil: as the settings say.
 	RequestID *RequestID
 }

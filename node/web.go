@@ -37,6 +37,12 @@ func (n *Node) newRouter() (*edge.Router, error) {
 	httpapi.RegisterVersion(router, "")
 	n.serveReady(router)
 	router.Handle(http.MethodGet, "/metrics", plain(telemetry.MetricsHandler(registry)))
+	if halt := n.opts.Halt; halt != nil {
+		router.Handle(http.MethodGet, "/shutdown", func(w http.ResponseWriter, _ *http.Request) error {
+			halt()
+			return edge.WriteJSON(w, http.StatusOK, "shutting down")
+		})
+	}
 	if n.opts.OmitProfiler {
 		return router, nil
 	}
@@ -61,9 +67,19 @@ func plain(h http.Handler) edge.Handler {
 
 // webServer is the node's listener and what serves it.
 type webServer struct {
-	server   *http1.Server
+	server interface {
+		Serve(net.Listener) error
+		Shutdown(context.Context) error
+		Close() error
+	}
 	listener net.Listener
+	scheme   string
 }
+
+// secured serves over TLS.
+type secured struct{ *http.Server }
+
+func (s secured) Serve(listener net.Listener) error { return s.ServeTLS(listener, "", "") }
 
 // listen binds the web port. Requests are served from serve on.
 func (n *Node) listen(router *edge.Router) (*webServer, error) {
@@ -72,18 +88,25 @@ func (n *Node) listen(router *edge.Router) (*webServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve on port %d, set FN_PORT to another one or free it: %w", c.Port, err)
 	}
-	server, err := http1.New(&http.Server{
+	settings := &http.Server{
 		Handler:           router,
 		ReadHeaderTimeout: c.HeaderReadTimeout,
 		WriteTimeout:      c.WriteTimeout,
 		IdleTimeout:       c.IdleTimeout,
 		MaxHeaderBytes:    int(c.MaxRequestHeaderBytes),
 		ErrorLog:          slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
-	})
-	if err != nil {
-		return nil, errors.Join(err, listener.Close())
+		TLSConfig:         n.opts.WebTLS,
 	}
-	w := &webServer{listener: listener, server: server}
+	if n.opts.WebServer != nil {
+		n.opts.WebServer(settings)
+	}
+	w := &webServer{listener: listener, server: secured{settings}, scheme: "https"}
+	if settings.TLSConfig == nil {
+		w.scheme = "http"
+		if w.server, err = http1.New(settings); err != nil {
+			return nil, errors.Join(err, listener.Close())
+		}
+	}
 	n.stack.push("the web server", w.stop)
 	return w, nil
 }
@@ -116,5 +139,5 @@ func (w *webServer) port() string {
 }
 
 func (w *webServer) url() string {
-	return "http://" + w.listener.Addr().String()
+	return w.scheme + "://" + w.listener.Addr().String()
 }
