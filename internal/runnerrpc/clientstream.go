@@ -140,6 +140,8 @@ func (g *grpcStream) learn() {
 	header, err := g.stream.Header()
 	if err == nil && slices.Contains(header.Get(direct.MetadataKey), direct.Offer) {
 		g.client.direct.Use()
+	} else {
+		g.client.direct.Declined()
 	}
 }
 

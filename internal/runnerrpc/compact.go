@@ -143,21 +143,24 @@ func (c *compact) count() int {
 	return int(n) //nolint:gosec // it is no larger than a length
 }
 
+// usualFields is room for the fields of most headers. How many there are is believed when
+// they are there.
+const usualFields = 32
+
 func (c *compact) header() http.Header {
 	count := c.count()
-	header := make(http.Header, count)
-	values := make([]string, 0, count) // of all fields, of which most have one
+	header := make(http.Header, min(count, usualFields))
+	values := make([]string, 0, min(count, usualFields)) // of all fields, of which most have one
 	for range count {
 		name := textproto.CanonicalMIMEHeaderKey(c.text())
 		first := len(values)
 		for range c.count() {
 			values = append(values, c.text())
 		}
-		of := values[first:len(values):len(values)]
-		if more, twice := header[name]; twice {
-			of = append(more[:len(more):len(more)], of...)
+		if _, twice := header[name]; twice { // they are sent together
+			c.fail()
 		}
-		header[name] = of
+		header[name] = values[first:len(values):len(values)]
 	}
 	return header
 }
@@ -176,8 +179,7 @@ func readCall(content []byte, definitionOf func(number uint64) (definition, bool
 	}
 	call = &invoke.Call{
 		App: of.app, Fn: of.fn, Body: http.NoBody, Detached: flags&flagDetached != 0,
-		Container:     invoke.Container{TmpMiB: int64(tmpMiB), MilliCPU: int64(milliCPU), NoNetwork: flags&flagNoNetwork != 0}, //nolint:gosec // number bounds them
-		ContentLength: -1,
+		Container: invoke.Container{TmpMiB: int64(tmpMiB), MilliCPU: int64(milliCPU), NoNetwork: flags&flagNoNetwork != 0}, //nolint:gosec // number bounds them
 	}
 	call.ID = c.text()
 	requestID = c.text()
@@ -187,13 +189,14 @@ func readCall(content []byte, definitionOf func(number uint64) (definition, bool
 	call.Slot = c.text()
 	call.Header = c.header()
 	if count := c.count(); count > 0 {
-		call.Extensions = make(map[string]string, count)
+		call.Extensions = make(map[string]string, min(count, usualFields))
 		for range count {
 			name := c.text()
 			call.Extensions[name] = c.text()
 		}
 	}
 	edge.StripHopByHop(call.Header)
+	call.ContentLength = declaredLength(call.Header)
 	if flags&flagLength != 0 {
 		call.ContentLength = int64(length) //nolint:gosec // number bounds it
 		call.Header["Content-Length"] = []string{fmt.Sprint(length)}

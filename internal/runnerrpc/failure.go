@@ -49,7 +49,7 @@ func (c *Client) failureOf(e *ending) error {
 func (c *Client) lost(ctx context.Context, err error) error {
 	_, bounded := ctx.Deadline()
 	switch {
-	// The runner knows the deadline too, and may be the first to say that it has passed.
+	// Over gRPC the runner knows the deadline too, and may be the first to say that it has passed.
 	case errors.Is(ctx.Err(), context.DeadlineExceeded), bounded && status.Code(err) == codes.DeadlineExceeded:
 		return fmt.Errorf("%w: runner %s: %w", model.ErrReservation, c.address, err)
 	case ctx.Err() != nil:

@@ -24,7 +24,7 @@ const (
 	DefaultKeepAliveLeast   = 5 * time.Second
 	DefaultConnectTimeout   = time.Second
 
-	DefaultDirectConnections = 512 // half of the files that a process may have open by default
+	DefaultDirectConnections = 512 // to each runner
 )
 
 // Connection is how both sides of a connection treat it. Zero values mean the
@@ -67,6 +67,15 @@ func (c Connection) credentials() credentials.TransportCredentials {
 		return insecure.NewCredentials()
 	}
 	return credentials.NewTLS(c.TLS)
+}
+
+// deadAfter is how long the other side may not acknowledge what was sent; 0: for ever.
+func (c Connection) deadAfter() time.Duration {
+	idle, timeout := c.keepAlive()
+	if idle == math.MaxInt64 {
+		return 0
+	}
+	return idle + timeout
 }
 
 // streamWindow is how much of one call's body, and connectionWindow how much of

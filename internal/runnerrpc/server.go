@@ -112,7 +112,7 @@ func NewServer(opts ServerOptions) (*Server, error) {
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.status.server = s
-	s.direct = direct.NewServer(s.engageDirectly, opts.maxFrameBytes())
+	s.direct = direct.NewServer(s.engageDirectly, opts.maxFrameBytes(), opts.deadAfter())
 	s.grpc = grpc.NewServer(append(opts.grpcOptions(s.direct), grpc.StreamInterceptor(s.recoverStream), grpc.UnaryInterceptor(s.recoverUnary))...)
 	runnerpb.RegisterRunnerProtocolServer(s.grpc, s)
 	return s, nil

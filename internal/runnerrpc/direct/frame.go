@@ -74,11 +74,12 @@ func (f *framed) next() (kind byte, content []byte, err error) {
 		return kind, all[headBytes:], nil
 	}
 	_, _ = f.in.Discard(headBytes)
-	content = make([]byte, length-1)
-	if _, err := io.ReadFull(f.in, content); err != nil {
-		return 0, nil, cut(err)
+	// Room is made for what has come, not for what was said to come.
+	content, err = io.ReadAll(io.LimitReader(f.in, int64(length-1)))
+	if err == nil && len(content) < int(length-1) {
+		err = io.ErrUnexpectedEOF
 	}
-	return kind, content, nil
+	return kind, content, err
 }
 
 // cut is the error of a connection that ended in the middle of a frame.

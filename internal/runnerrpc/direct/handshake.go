@@ -34,7 +34,7 @@ func (p *plainShared) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInf
 		return nil, nil, err
 	}
 	if first[0] == greetCalls[0] {
-		p.server.greet(c, first)
+		p.server.greet(c, c, first)
 		return nil, nil, credentials.ErrConnDispatched
 	}
 	return p.TransportCredentials.ServerHandshake(&replayed{Conn: c, first: first})
@@ -73,7 +73,7 @@ func (s *securedShared) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthI
 		return nil, nil, err
 	}
 	if of, ok := info.(credentials.TLSInfo); ok && of.State.NegotiatedProtocol == ALPN {
-		s.server.greet(secured, make([]byte, 0, len(greetCalls)))
+		s.server.greet(secured, c, make([]byte, 0, len(greetCalls)))
 		return nil, nil, credentials.ErrConnDispatched
 	}
 	return secured, info, nil

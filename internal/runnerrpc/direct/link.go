@@ -25,6 +25,9 @@ func (p *Pool) runLink() {
 	made, err := p.connect(p.running, greetLink)
 	if err != nil {
 		p.unlinked(nil) // and made again when a call has shown that the runner is there
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.failedLocked()
 		return
 	}
 	l := &link{framed: newFramed(made, p.opts.MaxFrameBytes)}
@@ -51,8 +54,13 @@ func (p *Pool) follow(l *link, ended <-chan struct{}) error {
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded) && up:
 			return fmt.Errorf("it does not answer within %v", p.opts.PingTimeout)
-		case err != nil, kind == kindGoing:
+		case err != nil:
 			return nil // connections with calls have an end of their own
+		case kind == kindGoing:
+			if !p.leave(l) {
+				return nil
+			}
+			continue
 		case kind != kindPing:
 			continue // of a later version
 		}
@@ -67,7 +75,7 @@ func (p *Pool) follow(l *link, ended <-chan struct{}) error {
 		p.mu.Lock()
 		closed := p.closed
 		if !closed {
-			p.link = l
+			p.link, p.pause = l, 0
 		}
 		p.mu.Unlock()
 		if closed {

@@ -1,7 +1,6 @@
 package direct
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -41,13 +40,36 @@ type Pool struct {
 	stop    context.CancelFunc
 	runs    sync.WaitGroup // goroutines of the link
 
-	mu      sync.Mutex // guards the rest
-	linking bool       // a link is being made, or there is one
-	link    *link      // nil: there is none, and no connection is used for another call
-	closed  bool
-	resting []*conn // without a call; the one that was used last is the last
-	open    map[*conn]struct{}
-	dialing int // connections that will be in open
+	mu       sync.Mutex // guards the rest
+	linking  bool       // a link is being made, or there is one
+	link     *link      // nil: there is none, and no connection is used for another call
+	leaving  *link      // of a runner that will end, and has calls
+	closed   bool
+	resting  []*conn // without a call; the one that was used last is the last
+	open     map[*conn]struct{}
+	dialing  int           // connections that will be in open
+	pause    time.Duration // after the last failure; 0: the last attempt has succeeded
+	notUntil time.Time     // no connection is made before
+}
+
+// The pause after a connection could not be made, which doubles with each failure.
+const (
+	firstPause = time.Second
+	lastPause  = time.Minute
+)
+
+// failedLocked notes that the other way is to be used for a while.
+func (p *Pool) failedLocked() {
+	p.pause = min(max(2*p.pause, firstPause), lastPause)
+	p.notUntil = time.Now().Add(p.pause)
+}
+
+// Declined notes that a runner was asked whether it knows this format, and has not said
+// so: it is not asked again at once.
+func (p *Pool) Declined() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failedLocked()
 }
 
 // conn is a connection for calls.
@@ -82,7 +104,9 @@ func (p *Pool) Wanted() bool {
 	return p.mayLinkLocked()
 }
 
-func (p *Pool) mayLinkLocked() bool { return p.opts.MaxConnections > 0 && !p.linking && !p.closed }
+func (p *Pool) mayLinkLocked() bool {
+	return p.opts.MaxConnections > 0 && !p.linking && !p.closed && !time.Now().Before(p.notUntil)
+}
 
 // Use begins to use connections to a runner that has said that it knows this format.
 // Until that has succeeded, Open opens none.
@@ -126,7 +150,7 @@ func (p *Pool) take() (c *conn, dial bool) {
 		p.resting = p.resting[:last]
 		return c, false
 	}
-	if len(p.open)+p.dialing >= p.opts.MaxConnections {
+	if len(p.open)+p.dialing >= p.opts.MaxConnections || p.pause > 0 && time.Now().Before(p.notUntil) {
 		return nil, false
 	}
 	p.dialing++
@@ -140,8 +164,12 @@ func (p *Pool) dialOne(ctx context.Context) *conn {
 	defer p.mu.Unlock()
 	p.dialing--
 	if err != nil {
+		if ctx.Err() == nil {
+			p.failedLocked()
+		}
 		return nil
 	}
+	p.pause = 0
 	below, ok := socketOf(made)
 	if !ok || p.link == nil {
 		_ = made.Close() // nothing was sent yet
@@ -225,13 +253,24 @@ func (p *Pool) putBack(c *conn) {
 	}
 }
 
-// discard closes a connection that is not resting.
+// discard gives a connection up.
 func (p *Pool) discard(c *conn) {
 	p.mu.Lock()
 	delete(p.open, c)
+	left := p.leaving
+	if len(p.open) > 0 {
+		left = nil
+	}
 	p.mu.Unlock()
-	_ = c.Close() // what was promised to the peer is done, or given up
+	c.abort()
+	if left != nil {
+		_ = left.Close() // nobody need know any more how the runner is
+	}
 }
+
+// abort closes a connection at once. With TLS it does not say so before, which takes
+// seconds if the other side does not read.
+func (c *conn) abort() { _ = c.below.Close() }
 
 // cause is why the pool has closed a connection, nil if it has not.
 func (p *Pool) cause(c *conn) error {
@@ -243,7 +282,7 @@ func (p *Pool) cause(c *conn) error {
 // trim closes connections that have rested since a time.
 func (p *Pool) trim(since time.Time) {
 	p.mu.Lock()
-	count, _ := slices.BinarySearchFunc(p.resting, since, func(c *conn, t time.Time) int { return cmp.Compare(c.since.UnixNano(), t.UnixNano()) })
+	count, _ := slices.BinarySearchFunc(p.resting, since, func(c *conn, t time.Time) int { return c.since.Compare(t) })
 	old := slices.Clone(p.resting[:count])
 	p.resting = slices.Delete(p.resting, 0, count)
 	p.mu.Unlock()
@@ -252,11 +291,29 @@ func (p *Pool) trim(since time.Time) {
 	}
 }
 
+// leave is for a runner that will end: no other call is made, and resting connections are
+// closed. It reports whether there are calls for which the link has to stay.
+func (p *Pool) leave(l *link) (stay bool) {
+	p.mu.Lock()
+	p.link = nil
+	closing := p.resting
+	p.resting = nil
+	stay = len(p.open) > len(closing)
+	if stay {
+		p.leaving = l
+	}
+	p.mu.Unlock()
+	for _, c := range closing {
+		p.discard(c)
+	}
+	return stay
+}
+
 // unlinked is after the end of the link: resting connections are closed. Those with a
 // call too if the runner was lost.
 func (p *Pool) unlinked(lost error) {
 	p.mu.Lock()
-	p.link, p.linking = nil, false
+	p.link, p.leaving, p.linking = nil, nil, false
 	closing := p.resting
 	p.resting = nil
 	if lost != nil {

@@ -20,27 +20,31 @@ type Handler func(*ServerStream) error
 type Server struct {
 	handle Handler
 	max    int            // bytes of a frame
+	dead   time.Duration  // see NewServer
 	serves sync.WaitGroup // connections
 
-	mu    sync.Mutex                      // guards the rest
-	watch *hangup.Watch                   // nil: there was no connection so far
-	going bool                            // calls are refused, no connection is used for another one
-	open  map[net.Conn]context.CancelFunc // of the context of its calls
+	mu    sync.Mutex          // guards the rest
+	watch *hangup.Watch       // nil: there was no connection so far
+	going bool                // calls are refused, no connection is used for another one
+	open  map[net.Conn]func() // what gives the connection and its calls up
 	links map[*serverLink]struct{}
 	gone  chan struct{} // closed when going is set and there is no connection
 	told  bool          // gone is closed
 }
 
-// NewServer returns a server with a limit for what load balancers send. Drain and Close end it.
-func NewServer(handle Handler, maxFrameBytes int) *Server {
+// NewServer returns a server with a limit for what load balancers send, and for how long
+// one that has to acknowledge something may not do so; without limit if that is not
+// positive. Drain and Close end it.
+func NewServer(handle Handler, maxFrameBytes int, deadAfter time.Duration) *Server {
 	return &Server{
-		handle: handle, max: maxFrameBytes, open: map[net.Conn]context.CancelFunc{}, links: map[*serverLink]struct{}{}, gone: make(chan struct{}),
+		dead: deadAfter, handle: handle, max: maxFrameBytes, open: map[net.Conn]func(){}, links: map[*serverLink]struct{}{}, gone: make(chan struct{}),
 	}
 }
 
 // greet reads the rest of a greeting of which something was read, and serves the
-// connection on another goroutine. It is closed if it is not wanted.
-func (s *Server) greet(c net.Conn, greeting []byte) {
+// connection, which is over the socket, on another goroutine. It is closed if it is not
+// wanted.
+func (s *Server) greet(c, socket net.Conn, greeting []byte) {
 	n := len(greeting)
 	greeting = append(greeting, make([]byte, len(greetCalls)-n)...)
 	_, err := io.ReadFull(c, greeting[n:])
@@ -57,7 +61,11 @@ func (s *Server) greet(c net.Conn, greeting []byte) {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.open[c] = cancel
+	s.open[c] = func() {
+		cancel()
+		_ = socket.Close() // without a word by TLS, which may take seconds
+	}
+	setUserTimeout(socket, s.dead)
 	s.serves.Go(func() {
 		defer s.forget(c)
 		serve(ctx, c)
@@ -100,10 +108,9 @@ func (s *Server) serveCalls(ctx context.Context, c net.Conn) {
 	}
 	stream := &ServerStream{framed: newFramed(sockio.New(c), s.max), ctx: ctx, below: c}
 	for {
-		if stream.await() != nil {
+		if stream.await() != nil || !stream.begin() {
 			return
 		}
-		stream.begin()
 		err := s.handle(stream)
 		if !stream.end(err, s.isGoing()) {
 			stream.linger()
@@ -137,9 +144,8 @@ func (s *Server) Drain() <-chan struct{} {
 // called before.
 func (s *Server) Close() {
 	s.mu.Lock()
-	for c, cancel := range s.open {
-		cancel()
-		_ = c.Close() // calls are cut off
+	for _, abort := range s.open {
+		abort() // calls are cut off
 	}
 	s.mu.Unlock()
 	s.serves.Wait()

@@ -63,15 +63,17 @@ func (s *ServerStream) Flush() error {
 	return nil
 }
 
-// begin is before a call.
-func (s *ServerStream) begin() {
-	_, _ = s.sentLater()
+// begin is before a call. It reports whether all of the one before was sent.
+func (s *ServerStream) begin() bool {
+	n, of := s.sentLater()
 	s.complete.Store(false)
+	return n == of
 }
 
 // end ends a call and reports whether the connection can carry another one.
 func (s *ServerStream) end(failure error, going bool) bool {
-	reusable := s.complete.Load() && !going
+	// What has come unasked is not waited for, which flushLater does.
+	reusable := s.complete.Load() && !going && s.in.Buffered() == 0
 	s.addEnd(reusable, failure)
 	if reusable {
 		_, err := s.flushLater()

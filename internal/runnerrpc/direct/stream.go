@@ -24,15 +24,16 @@ type Stream struct {
 	close  sync.Once
 
 	tryBytes int64        // of the frames up to the try; used by who sends
+	last     bool         // the last piece was added; likewise
 	written  atomic.Int64 // bytes; negative: sending has failed after so many and one more
-	complete atomic.Bool  // the last piece was added
+	complete atomic.Bool  // the last piece is out of the sender's hands, who does nothing more
 
 	end      error // how the stream has ended; used by who receives
 	reusable bool  // the runner has said so, at the end
 }
 
 func newStream(ctx context.Context, c *conn) *Stream {
-	return &Stream{conn: c, unhook: context.AfterFunc(ctx, func() { _ = c.Close() })}
+	return &Stream{conn: c, unhook: context.AfterFunc(ctx, c.abort)}
 }
 
 // Memory is for what the user of a connection remembers with it from one call to the next.
@@ -58,28 +59,27 @@ func (s *Stream) AddPiece(kind byte, piece []byte) error {
 
 // AddLast adds the last piece of a body.
 func (s *Stream) AddLast(kind byte, piece []byte) error {
-	s.complete.Store(true)
+	s.last = true
 	return s.AddPiece(kind, piece)
 }
 
 // Flush sends what was added.
-func (s *Stream) Flush() error {
-	n, err := s.conn.flush()
-	s.sent(n, err != nil)
-	if err != nil {
-		return io.EOF
-	}
-	return nil
-}
+func (s *Stream) Flush() error { return s.flush((*framed).flush) }
 
 // FlushLater has what was added go out when the answer is waited for, which the same
 // goroutine does next.
-func (s *Stream) FlushLater() error {
-	n, err := s.conn.flushLater()
+func (s *Stream) FlushLater() error { return s.flush((*framed).flushLater) }
+
+func (s *Stream) flush(how func(*framed) (int, error)) error {
+	if s.complete.Load() { // the connection may serve the next call by now
+		return nil
+	}
+	n, err := how(&s.conn.framed)
 	s.sent(n, err != nil)
 	if err != nil {
 		return io.EOF
 	}
+	s.complete.Store(s.last)
 	return nil
 }
 
@@ -138,7 +138,8 @@ func (s *Stream) broken(err error) error {
 // has an effect.
 func (s *Stream) Close() {
 	s.close.Do(func() {
-		if s.unhook() && s.reusable && s.complete.Load() {
+		// The end can be looked at only if nobody sends, as who sends may be who closes.
+		if s.unhook() && s.complete.Load() && s.reusable {
 			s.conn.pool.putBack(s.conn)
 		} else {
 			s.conn.pool.discard(s.conn)
