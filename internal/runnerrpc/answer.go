@@ -45,6 +45,7 @@ func (b *answer) next() error {
 			return err
 		}
 		return io.EOF
+	case partNone, partStart:
 	}
 	return a.client.breach("an answer begins in the middle of another")
 }
