@@ -8,23 +8,14 @@ import (
 )
 
 // readNow reads without waiting. Neither number is negative.
-func readNow(fd uintptr, p []byte) (int, syscall.Errno) {
-	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-		switch errno {
-		case 0:
-			return int(n), 0 //nolint:gosec // it is no larger than p
-		case syscall.EINTR:
-		default:
-			return 0, errno
-		}
-	}
-}
+func readNow(fd uintptr, p []byte) (int, syscall.Errno) { return transfer(syscall.SYS_READ, fd, p) }
 
 // writeNow writes without waiting. Neither number is negative.
-func writeNow(fd uintptr, p []byte) (int, syscall.Errno) {
+func writeNow(fd uintptr, p []byte) (int, syscall.Errno) { return transfer(syscall.SYS_WRITE, fd, p) }
+
+func transfer(call, fd uintptr, p []byte) (int, syscall.Errno) {
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		n, _, errno := syscall.RawSyscall(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 		switch errno {
 		case 0:
 			return int(n), 0 //nolint:gosec // it is no larger than p
