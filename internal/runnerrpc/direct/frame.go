@@ -137,7 +137,7 @@ func (f *framed) emptied() {
 // that, sentLater is called before anything is added.
 func (f *framed) flushLater() (int, error) {
 	socket, ok := f.Conn.(*sockio.Conn)
-	if !ok {
+	if !ok || f.in.Buffered() > 0 { // it would go out only after what has come already
 		return f.flush()
 	}
 	f.due = len(f.out)

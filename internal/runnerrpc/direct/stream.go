@@ -25,7 +25,8 @@ type Stream struct {
 
 	tryBytes int64        // of the frames up to the try; used by who sends
 	written  atomic.Int64 // bytes; negative: sending has failed after so many and one more
-	complete atomic.Bool  // the last piece was added
+	last     bool         // the last piece was added; used by who sends
+	complete atomic.Bool  // it was flushed: who sends has left the connection
 
 	end      error // how the stream has ended; used by who receives
 	reusable bool  // the runner has said so, at the end
@@ -58,38 +59,47 @@ func (s *Stream) AddPiece(kind byte, piece []byte) error {
 
 // AddLast adds the last piece of a body.
 func (s *Stream) AddLast(kind byte, piece []byte) error {
-	s.complete.Store(true)
+	s.last = true
 	return s.AddPiece(kind, piece)
 }
 
 // Flush sends what was added.
 func (s *Stream) Flush() error {
-	n, err := s.conn.flush()
+	if s.complete.Load() {
+		return nil // the connection may have another call by now
+	}
+	return s.flushed(s.conn.flush())
+}
+
+// flushed is after flush or flushLater.
+func (s *Stream) flushed(n int, err error) error {
 	s.sent(n, err != nil)
 	if err != nil {
 		return io.EOF
 	}
+	s.complete.Store(s.last)
 	return nil
 }
 
 // FlushLater has what was added go out when the answer is waited for, which the same
 // goroutine does next.
 func (s *Stream) FlushLater() error {
-	n, err := s.conn.flushLater()
-	s.sent(n, err != nil)
-	if err != nil {
-		return io.EOF
+	if s.written.Load() != 0 {
+		return s.Flush() // the answer may be there already, which would not be seen
 	}
-	return nil
+	return s.flushed(s.conn.flushLater())
 }
 
-// sent counts what was written.
+// sent counts what was written, until that fails.
 func (s *Stream) sent(n int, failed bool) {
-	if failed {
-		s.written.Store(-1 - max(s.written.Load(), 0) - int64(n))
-		return
+	before := s.written.Load()
+	switch {
+	case before < 0:
+	case failed:
+		s.written.Store(-1 - before - int64(n))
+	default:
+		s.written.Store(before + int64(n))
 	}
-	s.written.Add(int64(n))
 }
 
 // Unsent reports whether the connection broke before all of the try was sent, so that
@@ -135,10 +145,10 @@ func (s *Stream) broken(err error) error {
 
 // Close gives up what the stream has: the connection serves the next call if this one
 // has ended in order, else it is closed, which cancels the call. Only the first Close
-// has an effect.
+// has an effect. Who sends may call it too, to give the call up before its last piece.
 func (s *Stream) Close() {
 	s.close.Do(func() {
-		if s.unhook() && s.reusable && s.complete.Load() {
+		if s.unhook() && s.complete.Load() && s.reusable {
 			s.conn.pool.putBack(s.conn)
 		} else {
 			s.conn.pool.discard(s.conn)
