@@ -42,8 +42,8 @@ func (s *ServerStream) Receive() (kind byte, content []byte, err error) {
 	return kind, content, nil
 }
 
-// EndRequest says that the last piece of the request was received. Without it the
-// connection serves no other call.
+// EndRequest says that the last piece of the request was received, and its content is
+// not used any more. Without it the connection serves no other call.
 func (s *ServerStream) EndRequest() { s.complete.Store(true) }
 
 // Add adds a frame whose content is appended.
