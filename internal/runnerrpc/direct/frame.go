@@ -79,7 +79,10 @@ func (f *framed) next() (kind byte, content []byte, err error) {
 	if err == nil && len(content) < int(length-1) {
 		err = io.ErrUnexpectedEOF
 	}
-	return kind, content, err
+	if err != nil {
+		return 0, nil, err
+	}
+	return kind, content, nil
 }
 
 // cut is the error of a connection that ended in the middle of a frame.
@@ -138,7 +141,7 @@ func (f *framed) emptied() {
 // that, sentLater is called before anything is added.
 func (f *framed) flushLater() (int, error) {
 	socket, ok := f.Conn.(*sockio.Conn)
-	if !ok {
+	if !ok || f.in.Buffered() > 0 { // it would go out only after what has come already
 		return f.flush()
 	}
 	f.due = len(f.out)

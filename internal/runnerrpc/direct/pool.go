@@ -36,9 +36,10 @@ type Pool struct {
 	opts PoolOptions
 	tls  *tls.Config
 
-	running context.Context // ends when Close begins
-	stop    context.CancelFunc
-	runs    sync.WaitGroup // goroutines of the link
+	running    context.Context // ends when Close begins
+	stop       context.CancelFunc
+	runs       sync.WaitGroup // goroutines of the link
+	firstPause time.Duration  // firstPause, but for tests
 
 	mu       sync.Mutex // guards the rest
 	linking  bool       // a link is being made, or there is one
@@ -60,7 +61,7 @@ const (
 
 // failedLocked notes that the other way is to be used for a while.
 func (p *Pool) failedLocked() {
-	p.pause = min(max(2*p.pause, firstPause), lastPause)
+	p.pause = min(max(2*p.pause, p.firstPause), lastPause)
 	p.notUntil = time.Now().Add(p.pause)
 }
 
@@ -84,7 +85,7 @@ type conn struct {
 
 // NewPool returns a pool. Close ends it.
 func NewPool(opts PoolOptions) *Pool {
-	p := &Pool{opts: opts, open: map[*conn]struct{}{}}
+	p := &Pool{opts: opts, open: map[*conn]struct{}{}, firstPause: firstPause}
 	p.running, p.stop = context.WithCancel(context.Background())
 	if opts.TLS != nil {
 		p.tls = opts.TLS.Clone()

@@ -42,8 +42,8 @@ func (s *ServerStream) Receive() (kind byte, content []byte, err error) {
 	return kind, content, nil
 }
 
-// EndRequest says that the last piece of the request was received. Without it the
-// connection serves no other call.
+// EndRequest says that the last piece of the request was received, and its content is
+// not used any more. Without it the connection serves no other call.
 func (s *ServerStream) EndRequest() { s.complete.Store(true) }
 
 // Add adds a frame whose content is appended.
@@ -72,8 +72,7 @@ func (s *ServerStream) begin() bool {
 
 // end ends a call and reports whether the connection can carry another one.
 func (s *ServerStream) end(failure error, going bool) bool {
-	// What has come unasked is not waited for, which flushLater does.
-	reusable := s.complete.Load() && !going && s.in.Buffered() == 0
+	reusable := s.complete.Load() && !going
 	s.addEnd(reusable, failure)
 	if reusable {
 		_, err := s.flushLater()

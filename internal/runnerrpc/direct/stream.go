@@ -68,7 +68,12 @@ func (s *Stream) Flush() error { return s.flush((*framed).flush) }
 
 // FlushLater has what was added go out when the answer is waited for, which the same
 // goroutine does next.
-func (s *Stream) FlushLater() error { return s.flush((*framed).flushLater) }
+func (s *Stream) FlushLater() error {
+	if s.written.Load() != 0 { // the answer may be there already, which would not be seen
+		return s.Flush()
+	}
+	return s.flush((*framed).flushLater)
+}
 
 func (s *Stream) flush(how func(*framed) (int, error)) error {
 	if s.complete.Load() { // the connection may serve the next call by now
@@ -83,13 +88,16 @@ func (s *Stream) flush(how func(*framed) (int, error)) error {
 	return nil
 }
 
-// sent counts what was written.
+// sent counts what was written, until that fails.
 func (s *Stream) sent(n int, failed bool) {
-	if failed {
-		s.written.Store(-1 - max(s.written.Load(), 0) - int64(n))
-		return
+	before := s.written.Load()
+	switch {
+	case before < 0:
+	case failed:
+		s.written.Store(-1 - before - int64(n))
+	default:
+		s.written.Store(before + int64(n))
 	}
-	s.written.Add(int64(n))
 }
 
 // Unsent reports whether the connection broke before all of the try was sent, so that
@@ -135,7 +143,7 @@ func (s *Stream) broken(err error) error {
 
 // Close gives up what the stream has: the connection serves the next call if this one
 // has ended in order, else it is closed, which cancels the call. Only the first Close
-// has an effect.
+// has an effect. Who sends may call it too, to give the call up before its last piece.
 func (s *Stream) Close() {
 	s.close.Do(func() {
 		// The end can be looked at only if nobody sends, as who sends may be who closes.
