@@ -25,7 +25,8 @@ type Stream struct {
 
 	tryBytes int64        // of the frames up to the try; used by who sends
 	written  atomic.Int64 // bytes; negative: sending has failed after so many and one more
-	complete atomic.Bool  // the last piece was added
+	last     bool         // the last piece was added; used by who sends
+	complete atomic.Bool  // and all was sent: who sends does not touch the connection any more
 
 	end      error // how the stream has ended; used by who receives
 	reusable bool  // the runner has said so, at the end
@@ -56,30 +57,39 @@ func (s *Stream) AddPiece(kind byte, piece []byte) error {
 	return s.Flush()
 }
 
-// AddLast adds the last piece of a body.
+// AddLast adds the last piece of a body. When that was sent, the stream can end while who
+// sends has not returned yet, and its connection be another's.
 func (s *Stream) AddLast(kind byte, piece []byte) error {
-	s.complete.Store(true)
+	s.last = true
 	return s.AddPiece(kind, piece)
 }
 
 // Flush sends what was added.
 func (s *Stream) Flush() error {
+	if s.complete.Load() {
+		return nil
+	}
 	n, err := s.conn.flush()
 	s.sent(n, err != nil)
 	if err != nil {
 		return io.EOF
 	}
+	s.complete.Store(s.last)
 	return nil
 }
 
 // FlushLater has what was added go out when the answer is waited for, which the same
 // goroutine does next.
 func (s *Stream) FlushLater() error {
+	if s.complete.Load() {
+		return nil
+	}
 	n, err := s.conn.flushLater()
 	s.sent(n, err != nil)
 	if err != nil {
 		return io.EOF
 	}
+	s.complete.Store(s.last)
 	return nil
 }
 
