@@ -88,14 +88,14 @@ func (d *directServerStream) receiveData() (piece []byte, last bool, err error) 
 	if err != nil {
 		return nil, false, err
 	}
-	switch kind {
-	case kindLast:
-		d.EndRequest()
-	case kindData:
-	default:
+	if kind != kindData && kind != kindLast {
 		return nil, false, errNoData
 	}
-	return slices.Clone(content), kind == kindLast, nil
+	piece = slices.Clone(content)
+	if kind == kindLast {
+		d.EndRequest() // from here on the next call may be received
+	}
+	return piece, kind == kindLast, nil
 }
 
 func (d *directServerStream) sendStart(code int, header http.Header) error {

@@ -148,7 +148,8 @@ func (s *Stream) broken(err error) error {
 // has an effect.
 func (s *Stream) Close() {
 	s.close.Do(func() {
-		if s.unhook() && s.reusable && s.complete.Load() {
+		// Who sends may give up a request that is not complete, while the end is received.
+		if s.unhook() && s.complete.Load() && s.reusable {
 			s.conn.pool.putBack(s.conn)
 		} else {
 			s.conn.pool.discard(s.conn)
