@@ -81,8 +81,8 @@ func (s *Stream) Flush() error {
 // FlushLater has what was added go out when the answer is waited for, which the same
 // goroutine does next.
 func (s *Stream) FlushLater() error {
-	if s.complete.Load() {
-		return nil
+	if s.written.Load() != 0 {
+		return s.Flush() // the runner may have answered what it has got, and say nothing more
 	}
 	n, err := s.conn.flushLater()
 	s.sent(n, err != nil)
