@@ -45,8 +45,9 @@ func (b *answer) next() error {
 			return err
 		}
 		return io.EOF
+	default:
+		return a.client.breach("an answer begins in the middle of another")
 	}
-	return a.client.breach("an answer begins in the middle of another")
 }
 
 // Close gives up what was not read, and the call with it if it is not over.
