@@ -103,18 +103,19 @@ func half() io.ReadCloser {
 
 func TestCallerWhoLeavesCancelsTheCallOnEachWay(t *testing.T) {
 	eachWay(t, func(t *testing.T, w way) {
-		begun, ended := make(chan struct{}, 1), make(chan error, 1)
+		begun, ended := make(chan struct{}, 1), make(chan error)
 		_, client := w.connect(t, ServerOptions{Invoker: invoke.InvokerFunc(func(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
 			if held, ok := call.Body.(*invoke.HeldBody); ok && string(held.Bytes()) == "next" {
 				return echo(ctx, call)
 			}
 			begun <- struct{}{}
+			var err error
 			select {
 			case <-ctx.Done():
-				ended <- nil
 			case <-time.After(patience):
-				ended <- errors.New("the call was not cancelled")
+				err = errors.New("the call was not cancelled")
 			}
+			ended <- err // not before the caller has left: gRPC tells deadlines, and the runner may be first
 			return nil, ctx.Err()
 		})})
 		for _, body := range []string{"held", "streamed"} {
