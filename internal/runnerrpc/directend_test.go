@@ -86,7 +86,7 @@ func TestRollingReplacementLosesNoCall(t *testing.T) {
 			}
 		})
 	}
-	for round := range 6 {
+	for round := range 4 {
 		time.Sleep(30 * time.Millisecond)
 		i := round % 2
 		stopping, cancel := context.WithTimeout(t.Context(), patience)
