@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/textproto"
 	"strings"
@@ -66,7 +67,7 @@ func appendCall(b []byte, call *invoke.Call, number int, requestID string) []byt
 	}
 	for _, n := range [...]uint64{
 		uint64(number), flags, uint64(max(call.ContentLength, 0)), //nolint:gosec // none is negative
-		uint64(min(max(call.Container.MilliCPU, 0), maxMilliCPU)), uint64(max(call.Container.TmpMiB, 0)), //nolint:gosec // likewise
+		uint64(min(max(call.Container.MilliCPU, 0), maxMilliCPU)), uint64(min(max(call.Container.TmpMiB, 0), math.MaxUint32)), //nolint:gosec // likewise
 	} {
 		b = binary.AppendUvarint(b, n)
 	}
@@ -157,10 +158,11 @@ func (c *compact) header() http.Header {
 		for range c.count() {
 			values = append(values, c.text())
 		}
-		if _, twice := header[name]; twice { // they are sent together
-			c.fail()
+		of := values[first:len(values):len(values)]
+		if more, twice := header[name]; twice {
+			of = append(more, of...)
 		}
-		header[name] = values[first:len(values):len(values)]
+		header[name] = of
 	}
 	return header
 }
@@ -208,6 +210,8 @@ func readCall(content []byte, definitionOf func(number uint64) (definition, bool
 		return nil, "", errNoIdentifier
 	case milliCPU > maxMilliCPU:
 		return nil, "", fmt.Errorf("the call cannot be read: cpus is %d thousandths, the limit %d", milliCPU, maxMilliCPU)
+	case tmpMiB > math.MaxUint32:
+		return nil, "", fmt.Errorf("the call cannot be read: tmpfs_size is %d MiB, the limit %d", tmpMiB, uint32(math.MaxUint32))
 	}
 	return call, requestID, nil
 }

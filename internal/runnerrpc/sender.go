@@ -61,6 +61,9 @@ type sender struct {
 func (s *sender) run() {
 	defer close(s.done)
 	stream := s.attempt.stream
+	if _, held := s.body.(*invoke.HeldBody); !held && stream.flush() != nil {
+		return // the runner can say no to the try while there is nothing of the body
+	}
 	buf := make([]byte, MaxFrameBytes)
 	for {
 		n, err := s.body.Read(buf)
