@@ -31,7 +31,9 @@ build: ## bin/fnserver, and what its sandboxes begin with
 
 test: engine ## all tests with the race detector, those with a container engine included
 	@[ -n "$(RACE)" ] || echo "==> There is no C compiler: the tests run without the race detector"
-	TINE_TEST_ENGINE=require $(GO) test $(RACE) -timeout 20m ./...
+	@# The end-to-end tests take longest and wait most, so they come first, beside those that need no containers.
+	TINE_TEST_ENGINE=require $(GO) test $(RACE) -timeout 20m ./test/e2e $$($(GO) list ./... | grep -v -E '/driver/(docker|native)(/|$$)')
+	TINE_TEST_ENGINE=require $(GO) test $(RACE) -timeout 20m ./driver/docker/... ./driver/native/...
 
 test-short: ## all tests, without those that find no container engine
 	$(GO) test ./...
