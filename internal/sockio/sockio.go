@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package sockio reads from and writes to stream sockets with less work than the net
 // package: a system call on a socket of Go never waits, so Go's scheduler need not be told
 // of it. If it is, it wakes its monitor on another thread whenever the program was at rest,
