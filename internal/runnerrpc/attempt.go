@@ -164,7 +164,6 @@ func (a *attempt) start() {
 func (a *attempt) receive() error {
 	err := a.stream.receive(&a.received)
 	if err == nil {
-		a.unsent = false // who answers has got something
 		return nil
 	}
 	if cause := a.sender.failure(); cause != nil {

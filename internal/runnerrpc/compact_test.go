@@ -90,8 +90,8 @@ func TestCallIsTheSameInBothForms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		overGRPC := grpcServerStream{try: &runnerpb.TryCall{ModelsCallJson: text, SlotHashId: call.Slot, Extensions: call.Extensions}}
-		want, err := overGRPC.call(&made)
+		overGRPC := grpcServerStream{definitions: &made, try: &runnerpb.TryCall{ModelsCallJson: text, SlotHashId: call.Slot, Extensions: call.Extensions}}
+		want, err := overGRPC.call()
 		if err != nil {
 			t.Fatal(err)
 		}

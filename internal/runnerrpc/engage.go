@@ -41,7 +41,7 @@ type engagement struct {
 // Engage serves one call that comes over gRPC.
 func (s *Server) Engage(stream grpc.BidiStreamingServer[runnerpb.ClientMsg, runnerpb.RunnerMsg]) error {
 	s.offerDirect(stream)
-	return s.engage(&grpcServerStream{stream: stream})
+	return s.engage(&grpcServerStream{stream: stream, definitions: &s.definitions})
 }
 
 // engage serves one call.
@@ -96,7 +96,7 @@ func (s *Server) accept(stream serverStream) (*invoke.Call, error) {
 	if s.draining.Err() != nil {
 		return nil, model.ErrServerBusy
 	}
-	call, err := stream.call(&s.definitions)
+	call, err := stream.call()
 	switch {
 	case err != nil:
 		return nil, err

@@ -81,7 +81,7 @@ func (d *directServerStream) definition(number uint64) (definition, bool) {
 	return known[number], true
 }
 
-func (d *directServerStream) call(*definitions) (*invoke.Call, error) { return d.received, d.refused }
+func (d *directServerStream) call() (*invoke.Call, error) { return d.received, d.refused }
 
 func (d *directServerStream) receiveData() (piece []byte, last bool, err error) {
 	kind, content, err := d.Receive()

@@ -20,9 +20,9 @@ import (
 // that the stream ends with, except that io.EOF means that no more will come.
 type serverStream interface {
 	context() context.Context
-	receiveTry() error                         // waits for the try
-	call(d *definitions) (*invoke.Call, error) // of the try; the error is the call's
-	requestID() string                         // of the try, "" if it has none
+	receiveTry() error           // waits for the try
+	call() (*invoke.Call, error) // of the try; the error is the call's
+	requestID() string           // of the try, "" if it has none
 	receiveData() (piece []byte, last bool, err error)
 	sendStart(code int, header http.Header) error
 	sendData(piece []byte) error
@@ -34,9 +34,10 @@ var errNotATry = breached("the first message is no try")
 
 // grpcServerStream is a stream of gRPC.
 type grpcServerStream struct {
-	stream grpc.BidiStreamingServer[runnerpb.ClientMsg, runnerpb.RunnerMsg]
-	try    *runnerpb.TryCall
-	piece  *piece
+	stream      grpc.BidiStreamingServer[runnerpb.ClientMsg, runnerpb.RunnerMsg]
+	definitions *definitions
+	try         *runnerpb.TryCall
+	piece       *piece
 }
 
 func (g *grpcServerStream) context() context.Context { return g.stream.Context() }
@@ -57,8 +58,8 @@ func (g *grpcServerStream) receiveTry() error {
 	return nil
 }
 
-func (g *grpcServerStream) call(d *definitions) (*invoke.Call, error) {
-	call, err := d.decodeCall(g.try.GetModelsCallJson())
+func (g *grpcServerStream) call() (*invoke.Call, error) {
+	call, err := g.definitions.decodeCall(g.try.GetModelsCallJson())
 	if err != nil {
 		return nil, err
 	}

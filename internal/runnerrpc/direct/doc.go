@@ -1,7 +1,7 @@
 // Package direct carries the calls of the runner protocol between Tine's own nodes
 // without HTTP/2: each call has a connection for itself, which is used again for
 // the next one, so that whoever makes a call writes and reads by itself, on both
-// sides. A call takes half of what it takes over gRPC, most of which is the way
+// sides. A call takes a third of what it takes over gRPC, most of which is the way
 // between goroutines that share a connection.
 //
 // This is only how frames travel; what is in them, package runnerrpc knows. [Pool] is the
@@ -30,10 +30,9 @@
 // There is one more connection, the link, as long as connections for calls are used.
 // The load balancer sends 'p' from time to time, which the runner sends back: a
 // runner that does not is lost, and all calls on it with it. A runner that will end
-// sends 'g': the load balancer closes connections without a call then.
+// sends 'g': the load balancer closes connections without a call then, and the link when
+// the last call has ended.
 package direct
-
-import "strconv"
 
 // ALPN is the name of the format, with its version.
 const ALPN = "tine-calls/1"
@@ -44,12 +43,9 @@ const (
 	greetLink  = "TINE/1 links"
 )
 
-// Version is what load balancers and runners tell each other over gRPC that they
-// know, in the metadata MetadataKey of a call and its answer.
+// Offer is what load balancers and runners tell each other over gRPC that they know, the
+// version of this format, in the metadata MetadataKey of a call and its answer.
 const (
-	Version     = 1
 	MetadataKey = "tine-direct"
+	Offer       = "1"
 )
-
-// Offer is the value of MetadataKey.
-var Offer = strconv.Itoa(Version)
