@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tinefn/tine/test/nodelog"
 )
 
 // Deadlines of the server under test, far above what it needs.
@@ -60,7 +61,7 @@ type server struct {
 	url  string
 	dir  string
 	cmd  *exec.Cmd
-	log  *safeBuffer
+	log  *nodelog.Buffer
 	done chan error // receives how the process ended
 	once sync.Once
 
@@ -98,7 +99,7 @@ func launch(t *testing.T, dir string, settings map[string]string) *server {
 		"FN_REGISTRY_LISTEN":   "off",    // tests of the registry set it; there is one default port
 	}
 	maps.Copy(all, settings)
-	s := &server{t: t, dir: dir, log: &safeBuffer{}, done: make(chan error, 1)}
+	s := &server{t: t, dir: dir, log: &nodelog.Buffer{}, done: make(chan error, 1)}
 	s.cmd = exec.Command(binary)
 	s.cmd.Dir = dir
 	for _, variable := range os.Environ() {
@@ -167,24 +168,6 @@ func (s *server) stop() {
 			s.t.Errorf("the log speaks of a fault:\n%s", log)
 		}
 	})
-}
-
-// safeBuffer is a buffer that is written and read at a time.
-type safeBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // answer is a response, read to its end.

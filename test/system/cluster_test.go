@@ -259,7 +259,7 @@ func (c *cluster) wantNext(fnID string) {
 	c.names++
 	body := fmt.Sprintf("call %d", c.names)
 	if got := c.invoke(fnID, body, mode("reply")); got.status != 200 || got.body != body {
-		c.t.Errorf("sent %q, got %d %q after %v\n%s", body, got.status, got.body, got.took, c.lb.process.log.tail())
+		c.t.Errorf("sent %q, got %d %q after %v\n%s", body, got.status, got.body, got.took, c.lb.process.log.Tail())
 	}
 }
 
@@ -293,7 +293,7 @@ func (c *cluster) awaitCalls(n *node) {
 	eventually(c.t, 30*time.Second, func() bool {
 		c.wantNext(c.fn(object{"idle_timeout": 1}))
 		return n.calls() > before
-	}, func() string { return n.name + " gets no calls\n" + n.process.log.tail() })
+	}, func() string { return n.name + " gets no calls\n" + n.process.log.Tail() })
 }
 
 // hold begins calls until each runner executes some, which go on for a while, and returns
@@ -321,7 +321,7 @@ func (c *cluster) hold(fnID, milliseconds string) (held []<-chan outcome, each [
 				default:
 				}
 			}
-			return fmt.Sprintf("%d calls were begun, and runners execute %v; ended: %v\n%s", len(held), each, ended, c.lb.process.log.tail())
+			return fmt.Sprintf("%d calls were begun, and runners execute %v; ended: %v\n%s", len(held), each, ended, c.lb.process.log.Tail())
 		})
 		if spread {
 			return held, each

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tinefn/tine/internal/osthread"
+	"github.com/tinefn/tine/test/netns"
 )
 
 // host is a machine as nodes see it.
@@ -65,7 +66,7 @@ const (
 
 func newHub(t *testing.T) *hub {
 	t.Helper()
-	h := &hub{t: t, self: host{address: hubAddress, namespace: newNamespace(t)}, made: 1}
+	h := &hub{t: t, self: host{address: hubAddress, namespace: netns.New(t)}, made: 1}
 	h.must(h.self.in(func() error {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name = hubBridge
@@ -79,7 +80,7 @@ func newHub(t *testing.T) *hub {
 func (h *hub) host() host {
 	h.t.Helper()
 	h.made++
-	made := host{address: fmt.Sprintf(hostAddress, h.made), namespace: newNamespace(h.t), cable: fmt.Sprintf("port%d", h.made), hub: h}
+	made := host{address: fmt.Sprintf(hostAddress, h.made), namespace: netns.New(h.t), cable: fmt.Sprintf("port%d", h.made), hub: h}
 	h.must(h.self.in(func() error {
 		link := netlink.NewVeth(netlink.NewLinkAttrs())
 		link.Name, link.PeerName, link.PeerNamespace = made.cable, hostDevice, netlink.NsFd(made.namespace.Fd())
@@ -142,24 +143,4 @@ func (h host) cut() {
 func (h host) mend() {
 	h.hub.t.Helper()
 	h.hub.must(h.hub.self.in(func() error { return up(h.cable) }))
-}
-
-// newNamespace makes a network namespace that exists as long as its file, or a process in
-// it, and takes its interfaces with it.
-func newNamespace(t *testing.T) *os.File {
-	t.Helper()
-	var (
-		file *os.File
-		err  error
-	)
-	osthread.Do(func() {
-		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
-			file, err = os.Open("/proc/thread-self/ns/net")
-		}
-	})
-	if err != nil {
-		t.Fatal("make a network namespace:", err)
-	}
-	t.Cleanup(func() { file.Close() })
-	return file
 }

@@ -168,19 +168,19 @@ func killAPI(t *testing.T, c *cluster) {
 	}
 	c.api.start()
 	eventually(t, 20*time.Second, func() bool { return c.invoke(unknown, "", nil).status == 200 }, func() string {
-		return "a function does not work that was not known\n" + c.lb.process.log.tail()
+		return "a function does not work that was not known\n" + c.lb.process.log.Tail()
 	})
 	if got := c.web.send(t, "PUT", c.api.url("/v2/fns/"+known), `{"config":{"NEW":"yes"}}`, nil); got.status != 200 {
 		t.Fatal(got)
 	}
 	eventually(t, 20*time.Second, func() bool { return c.invoke(known, "", nil).seen(t).Config["NEW"] == "yes" }, func() string {
-		return "a change is not seen\n" + c.lb.process.log.tail()
+		return "a change is not seen\n" + c.lb.process.log.Tail()
 	})
 	if got := c.web.send(t, "DELETE", c.api.url("/v2/fns/"+known), "", nil); got.status != 204 {
 		t.Fatal(got)
 	}
 	eventually(t, 20*time.Second, func() bool { return c.invoke(known, "", nil).status == 404 }, func() string {
-		return "a deletion is not seen\n" + c.lb.process.log.tail()
+		return "a deletion is not seen\n" + c.lb.process.log.Tail()
 	})
 }
 

@@ -46,6 +46,6 @@ func cutAPI(t *testing.T, c *cluster) {
 	c.api.host.mend()
 	<-asked // it may be answered late, or be refused
 	eventually(t, 30*time.Second, func() bool { return c.invoke(unknown, "x", mode("reply")).status == 200 }, func() string {
-		return "a function does not work that was not known\n" + c.lb.process.log.tail()
+		return "a function does not work that was not known\n" + c.lb.process.log.Tail()
 	})
 }

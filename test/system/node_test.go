@@ -1,7 +1,6 @@
 package system
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,12 +9,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/tinefn/tine/internal/osthread"
+	"github.com/tinefn/tine/test/nodelog"
 )
 
 // Deadlines of a node's process, far above what it needs.
@@ -42,7 +41,7 @@ type node struct {
 // process is a running server.
 type process struct {
 	cmd   *exec.Cmd
-	log   *safeBuffer
+	log   *nodelog.Buffer
 	ended chan struct{} // closed when it ended; err is set before
 	err   error
 
@@ -66,7 +65,7 @@ func (p *process) exitCode(t *testing.T) int {
 	case <-time.After(stopDeadline):
 		_ = p.cmd.Process.Kill() // it may have ended just now
 		<-p.ended
-		t.Errorf("%s did not end:\n%s", p.cmd.Path, p.log.tail())
+		t.Errorf("%s did not end:\n%s", p.cmd.Path, p.log.Tail())
 		return -1
 	}
 	if exit, ok := errors.AsType[*exec.ExitError](p.err); ok {
@@ -99,7 +98,7 @@ func (n *node) launch() {
 	for name, value := range all {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
-	p := &process{cmd: cmd, log: &safeBuffer{}, ended: make(chan struct{})}
+	p := &process{cmd: cmd, log: &nodelog.Buffer{}, ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	// A Ctrl-C is for the tests, which stop their nodes. If they cannot, as they were
 	// killed, the nodes end by themselves. The signal comes when the thread ends that
@@ -137,11 +136,11 @@ func (n *node) awaitServing() {
 	n.t.Helper()
 	eventually(n.t, startDeadline, func() bool {
 		if !n.process.running() {
-			n.t.Fatalf("%s ended:\n%s", n.name, n.process.log.tail())
+			n.t.Fatalf("%s ended:\n%s", n.name, n.process.log.Tail())
 		}
 		got, err := n.web.do(n.web.request(n.t, "GET", n.url("/version"), "", nil))
 		return err == nil && got.status == 200
-	}, func() string { return n.name + " does not serve:\n" + n.process.log.tail() })
+	}, func() string { return n.name + " does not serve:\n" + n.process.log.Tail() })
 	n.killed = false
 }
 
@@ -162,11 +161,11 @@ func (n *node) stop() {
 func (n *node) awaitStopped() {
 	n.t.Helper()
 	if code := n.process.exitCode(n.t); code != 0 {
-		n.t.Errorf("%s: exit code %d:\n%s", n.name, code, n.process.log.tail())
+		n.t.Errorf("%s: exit code %d:\n%s", n.name, code, n.process.log.Tail())
 	}
 	log := n.process.log.String()
 	if strings.Contains(log, "panic") || strings.Contains(log, "DATA RACE") || strings.Contains(log, "level=ERROR") && !n.process.faulty {
-		n.t.Errorf("the log of %s speaks of a fault:\n%s", n.name, n.process.log.faults())
+		n.t.Errorf("the log of %s speaks of a fault:\n%s", n.name, n.process.log.Faults())
 	}
 	if left := n.leftovers(); left != "" {
 		n.t.Errorf("%s left %s", n.name, left)
@@ -196,7 +195,7 @@ func (n *node) thaw()   { n.t.Helper(); n.signal(syscall.SIGCONT) }
 // left on the machine.
 func (n *node) cleanUp() {
 	if n.t.Failed() && n.process != nil {
-		n.t.Logf("the end of the log of %s:\n%s", n.name, n.process.log.tail())
+		n.t.Logf("the end of the log of %s:\n%s", n.name, n.process.log.Tail())
 	}
 	if n.killed {
 		n.start()
@@ -262,7 +261,7 @@ func (n *node) awaitRunning(want int) {
 	n.t.Helper()
 	got := 0
 	eventually(n.t, 20*time.Second, func() bool { got = n.running(); return got == want }, func() string {
-		return fmt.Sprintf("%s executes %d calls, not %d\n%s", n.name, got, want, n.process.log.tail())
+		return fmt.Sprintf("%s executes %d calls, not %d\n%s", n.name, got, want, n.process.log.Tail())
 	})
 }
 
@@ -270,50 +269,8 @@ func (n *node) awaitRunning(want int) {
 func (n *node) awaitLog(says string) {
 	n.t.Helper()
 	eventually(n.t, 20*time.Second, func() bool { return strings.Contains(n.process.log.String(), says) }, func() string {
-		return fmt.Sprintf("the log of %s does not say %q:\n%s", n.name, says, n.process.log.tail())
+		return fmt.Sprintf("the log of %s does not say %q:\n%s", n.name, says, n.process.log.Tail())
 	})
-}
-
-// safeBuffer is a buffer that is written and read at a time.
-type safeBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-// tail is the end of it, as logs are long.
-func (b *safeBuffer) tail() string {
-	const shown = 3000
-	text := b.String()
-	return text[max(0, len(text)-shown):]
-}
-
-// faults are its lines that speak of some, and what follows those that Go writes itself.
-func (b *safeBuffer) faults() string {
-	text := b.String()
-	for _, word := range []string{"DATA RACE", "panic"} {
-		if _, rest, found := strings.Cut(text, word); found {
-			return word + rest[:min(len(rest), 6000)]
-		}
-	}
-	var lines []string
-	for line := range strings.Lines(text) {
-		if strings.Contains(line, "level=ERROR") {
-			lines = append(lines, line)
-		}
-	}
-	return strings.Join(lines, "")
 }
 
 // eventually polls, as nodes tell nobody when they are done.

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/tinefn/tine/test/netns"
 )
 
 func TestAttachmentIsAsItSays(t *testing.T) {
@@ -92,7 +94,7 @@ func TestClassWithoutAnAddress(t *testing.T) {
 	w := newWorld(t)
 	m := w.open(w.options())
 	before := len(w.state())
-	namespace := newNamespace(t)
+	namespace := netns.New(t)
 	a, err := m.Attach(t.Context(), None, Target{File: namespace}, "box")
 	w.must(err)
 	w.listen(namespace, "127.0.0.1:80")
@@ -122,7 +124,7 @@ func TestDetachFreesTheAddress(t *testing.T) {
 	for i := range 5 {
 		boxes = append(boxes, w.attach(m, fmt.Sprint("box", i)))
 	}
-	_, err := m.Attach(t.Context(), Egress, Target{File: newNamespace(t)}, "more")
+	_, err := m.Attach(t.Context(), Egress, Target{File: netns.New(t)}, "more")
 	if !errors.Is(err, ErrNoAddress) || !strings.Contains(err.Error(), "FN_SANDBOX_SUBNET") {
 		t.Errorf("a sixth of five: %v", err)
 	}
@@ -184,7 +186,7 @@ func TestAttachRefusesWhatItCannotUse(t *testing.T) {
 		"no target":     {t.Context(), Target{}, "x", "names no network namespace"},
 		"no process":    {t.Context(), Target{PID: 1 << 30}, "x", "process 1073741824"},
 		"no id":         {t.Context(), Target{File: taken.namespace}, "", "no sandbox id"},
-		"late":          {ended, Target{File: newNamespace(t)}, "x", "canceled"},
+		"late":          {ended, Target{File: netns.New(t)}, "x", "canceled"},
 	} {
 		if _, err := m.Attach(test.ctx, Egress, test.target, test.id); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, should contain %q", name, err, test.want)
@@ -204,7 +206,7 @@ func TestManyAtATime(t *testing.T) {
 	const count = 50
 	boxes := make([]sandbox, count)
 	for i := range boxes {
-		boxes[i].namespace = newNamespace(t)
+		boxes[i].namespace = netns.New(t)
 	}
 	var wg sync.WaitGroup
 	for i := range boxes {

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tinefn/tine/test/netns"
 )
 
 // BenchmarkAttach attaches one sandbox after the other. Removals run beside it
@@ -18,7 +20,7 @@ func BenchmarkAttach(b *testing.B) {
 			b.StopTimer()
 			var boxes []*Attachment
 			for i := range b.N {
-				namespace := newNamespace(b)
+				namespace := netns.New(b)
 				b.StartTimer()
 				a, err := m.Attach(b.Context(), Egress, Target{File: namespace}, fmt.Sprint(i))
 				b.StopTimer()
@@ -49,7 +51,7 @@ func BenchmarkAttachFifty(b *testing.B) {
 	for range b.N {
 		var namespaces []*os.File
 		for range 50 {
-			namespaces = append(namespaces, newNamespace(b))
+			namespaces = append(namespaces, netns.New(b))
 		}
 		boxes := make([]*Attachment, len(namespaces))
 		b.StartTimer()

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/tinefn/tine/test/netns"
 )
 
 // state is what the host's namespace and the process have beside the world.
@@ -62,7 +64,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if after := w.state(); !slices.Equal(after, before) {
 		t.Errorf("before: %v\nafter: %v", before, after)
 	}
-	if _, err := m.Attach(t.Context(), None, Target{File: newNamespace(t)}, "late"); !errors.Is(err, ErrClosed) {
+	if _, err := m.Attach(t.Context(), None, Target{File: netns.New(t)}, "late"); !errors.Is(err, ErrClosed) {
 		t.Errorf("attached after Close: %v", err)
 	}
 	if err := m.Ensure(t.Context()); !errors.Is(err, ErrClosed) {
@@ -137,7 +139,7 @@ func TestServersShareABridge(t *testing.T) {
 	}
 
 	w.attach(first, "thirteenth")
-	_, err := second.Attach(t.Context(), Egress, Target{File: newNamespace(t)}, "more")
+	_, err := second.Attach(t.Context(), Egress, Target{File: netns.New(t)}, "more")
 	if !errors.Is(err, ErrNoAddress) || !strings.Contains(err.Error(), "others 9") {
 		t.Errorf("a fourteenth of thirteen: %v", err)
 	}

@@ -14,9 +14,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
-	"github.com/tinefn/tine/internal/osthread"
+	"github.com/tinefn/tine/test/netns"
 )
 
 // Addresses of the world of a test: the host is the namespace that the tests run
@@ -36,26 +35,6 @@ type world struct {
 	locks   string
 }
 
-// newNamespace makes a network namespace that exists as long as its file, or a
-// socket in it.
-func newNamespace(t testing.TB) *os.File {
-	t.Helper()
-	var (
-		file *os.File
-		err  error
-	)
-	osthread.Do(func() {
-		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
-			file, err = os.Open("/proc/thread-self/ns/net")
-		}
-	})
-	if err != nil {
-		t.Fatal("make a network namespace:", err)
-	}
-	t.Cleanup(func() { file.Close() })
-	return file
-}
-
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	needNamespace(t)
@@ -63,7 +42,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, outside: newNamespace(t), home: home, locks: filepath.Join(t.TempDir(), "locks")}
+	w := &world{t: t, outside: netns.New(t), home: home, locks: filepath.Join(t.TempDir(), "locks")}
 	t.Cleanup(func() { home.Close() })
 	link := netlink.NewVeth(netlink.NewLinkAttrs())
 	link.Name, link.PeerName, link.PeerNamespace = "up0", "eth0", netlink.NsFd(w.outside.Fd())
@@ -150,7 +129,7 @@ type sandbox struct {
 
 func (w *world) attach(m *Manager, id string) sandbox {
 	w.t.Helper()
-	namespace := newNamespace(w.t)
+	namespace := netns.New(w.t)
 	a, err := m.Attach(w.t.Context(), Egress, Target{File: namespace}, id)
 	if err != nil {
 		w.t.Fatal(err)
