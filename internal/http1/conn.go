@@ -58,11 +58,12 @@ func (c *conn) closeIfIdle() {
 	}
 }
 
-// abort closes the connection whatever it does.
+// abort closes the connection whatever it does. It does so before the handler
+// learns of it, whose answer to that the client would take for the request's.
 func (c *conn) abort() {
 	c.state.Store(closed)
-	c.cancel()
 	_ = c.Close()
+	c.cancel()
 }
 
 // buffers are for what connections read, of a size that holds most requests.

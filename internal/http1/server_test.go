@@ -223,6 +223,27 @@ func TestShutdownGivesUpWithItsContext(t *testing.T) {
 	}
 }
 
+// A handler that ends because the server closes must not get an answer out: with
+// a status of 200, the client would take it for a success.
+func TestCloseLetsNoAnswerOut(t *testing.T) {
+	for range 300 { // it is a matter of microseconds
+		begun := make(chan struct{})
+		s := start(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(begun)
+			<-r.Context().Done()
+		}), nil)
+		c := dial(t, s.address)
+		c.send(get)
+		<-begun
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !c.ended() {
+			t.Fatal("there is a response")
+		}
+	}
+}
+
 // TestShutdownFindsConnectionsThatJustBecameIdle shuts down at the very moment
 // in which a response goes out.
 func TestShutdownFindsConnectionsThatJustBecameIdle(t *testing.T) {
