@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -236,4 +237,24 @@ func TestFailuresMakePauses(t *testing.T) {
 	if declined.Declined(); declined.Wanted() {
 		t.Error("a runner that has not answered is asked again at once")
 	}
+}
+
+// A runner that ends refuses what is under way, and is there again a moment later.
+func TestWhatFailsTogetherHasFailedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPool(PoolOptions{Address: "not used", MaxConnections: 1})
+		defer p.Close()
+		for round, pause := range []time.Duration{firstPause, 2 * firstPause, 4 * firstPause} {
+			for range 10 {
+				p.Declined()
+			}
+			time.Sleep(pause - 1)
+			if p.Wanted() {
+				t.Errorf("round %d: it is asked for before %v", round, pause)
+			}
+			if time.Sleep(1); !p.Wanted() {
+				t.Errorf("round %d: it is not asked for after %v", round, pause)
+			}
+		}
+	})
 }

@@ -59,8 +59,13 @@ const (
 	lastPause  = time.Minute
 )
 
-// failedLocked notes that the other way is to be used for a while.
+// failedLocked notes that the other way is to be used for a while. Calls that fail
+// together have failed once: a runner that has restarted meanwhile would be taken for one
+// that fails for long.
 func (p *Pool) failedLocked() {
+	if time.Now().Before(p.notUntil) {
+		return
+	}
 	p.pause = min(max(2*p.pause, p.firstPause), lastPause)
 	p.notUntil = time.Now().Add(p.pause)
 }
