@@ -238,15 +238,15 @@ func (p *Pool) refuseAtOnceLocked(g *group) {
 
 // accept takes what a waiter was served, unless its caller has left meanwhile.
 func (p *Pool) accept(ctx context.Context, served grant) (*Lease, error) {
-	if served.err != nil {
+	switch {
+	case ctx.Err() == nil && served.err != nil:
 		return nil, served.err
+	case ctx.Err() == nil:
+		return p.lease(served.inst), nil
+	case served.inst != nil:
+		p.lease(served.inst).Release()
 	}
-	lease := p.lease(served.inst)
-	if ctx.Err() != nil {
-		lease.Release()
-		return nil, context.Cause(ctx)
-	}
-	return lease, nil
+	return nil, context.Cause(ctx)
 }
 
 // takeLocked marks an instance as held by a caller.

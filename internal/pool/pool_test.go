@@ -198,6 +198,10 @@ func TestCallerThatHasLeftGetsNoInstance(t *testing.T) {
 		if stats := p.Stats(); stats.Idle != 1 || stats.Busy != 0 {
 			t.Errorf("the instance is not idle: %+v", stats)
 		}
+		// That it left is what ended its call, whatever else failed.
+		if lease, err := p.accept(gone, grant{err: errBroken}); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, %v", lease, err)
+		}
 		closePool(t, p, e)
 	})
 }

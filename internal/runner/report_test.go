@@ -73,7 +73,7 @@ func observed(t *testing.T, function func(w http.ResponseWriter, r *http.Request
 }
 
 func TestReportSaysWhereTheTimeWent(t *testing.T) {
-	const nap = 30 * time.Millisecond
+	const nap = 100 * time.Millisecond
 	b, w := observed(t, func(w http.ResponseWriter, r *http.Request, _ io.Writer) {
 		time.Sleep(nap)
 		w.(http.Flusher).Flush()
@@ -97,7 +97,7 @@ func TestReportSaysWhereTheTimeWent(t *testing.T) {
 			"create": {timing.Create, cold}, "start": {timing.Start, cold}, "init": {timing.Init, cold},
 			"first byte": {timing.FirstByte, true}, "body": {timing.Body, true},
 		} {
-			if part.long != (part.took >= nap) || part.took > time.Second {
+			if part.long != (part.took >= nap/2) || part.took > 10*nap { // a busy machine sees one step late, which shortens the next
 				t.Errorf("call %d, %s: %v", i, name, part.took)
 			}
 		}
