@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -12,11 +11,11 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
+	"github.com/tinefn/tine/internal/imageclean"
 )
 
 // Limits of the cleaner. Source: those of one removal are Fn's.
 const (
-	cleanInterval      = time.Minute            // between looks, when nothing was pulled
 	imageRemovePause   = 500 * time.Millisecond // between removals: they load the engine's disk
 	imageRemoveTimeout = time.Minute            // for one image
 
@@ -39,14 +38,9 @@ type cleaner struct {
 	exempt exemptions
 	only   func(names []string) bool // for tests: what is not meant is exempt; nil: none
 	used   usage
-	woken  chan struct{} // has room for one
+	rounds *imageclean.Rounds
 
-	// Of the goroutine of run.
-	warned   bool // that nothing is left to remove
-	failures int  // in a row, see sumAfter
-
-	mu    sync.Mutex // guards stats
-	stats ImageStats
+	failures int // in a row, see sumAfter; of the goroutine that cleans
 }
 
 // newCleaner returns nil if images may take what they like.
@@ -60,7 +54,7 @@ func newCleaner(d *Driver) (*cleaner, error) {
 	}
 	return &cleaner{
 		driver: d, max: d.opts.MaxImageBytes, exempt: exempt, only: d.opts.cleanOnly,
-		woken: make(chan struct{}, 1), stats: ImageStats{MaxBytes: d.opts.MaxImageBytes},
+		rounds: imageclean.New(d.log, d.opts.MaxImageBytes, "see what containers there are"),
 	}, nil
 }
 
@@ -70,9 +64,7 @@ func (d *Driver) ImageStats() ImageStats {
 	if d.cleaner == nil {
 		return ImageStats{}
 	}
-	d.cleaner.mu.Lock()
-	defer d.cleaner.mu.Unlock()
-	return d.cleaner.stats
+	return d.cleaner.rounds.Stats()
 }
 
 // hold keeps an image until release; see usage.
@@ -97,29 +89,8 @@ func (c *cleaner) touch(ctx context.Context, id string) {
 
 // wake makes the cleaner look at once. It is for whoever has pulled an image.
 func (c *cleaner) wake() {
-	if c == nil {
-		return
-	}
-	select {
-	case c.woken <- struct{}{}:
-	default: // it will look anyway
-	}
-}
-
-// run cleans until ctx ends.
-func (c *cleaner) run(ctx context.Context) {
-	ticker := time.NewTicker(cleanInterval)
-	defer ticker.Stop()
-	for {
-		if err := c.clean(ctx); err != nil && ctx.Err() == nil {
-			c.driver.log.Warn("cannot clean up images, trying again later", slog.Any("error", err))
-		}
-		select {
-		case <-c.woken:
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
+	if c != nil {
+		c.rounds.Wake()
 	}
 }
 
@@ -133,12 +104,10 @@ func (c *cleaner) clean(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.mu.Lock()
-		c.stats = now.stats(c.max)
-		c.mu.Unlock()
+		c.rounds.Found(now.stats(c.max))
 		victims := now.victims(c.max)
 		if len(victims) == 0 {
-			c.warnIfFull(now)
+			c.rounds.Left(now.bytes())
 			return nil
 		}
 		for _, victim := range victims {
@@ -155,16 +124,6 @@ func (c *cleaner) clean(ctx context.Context) error {
 			}
 		}
 	}
-}
-
-// warnIfFull says once that what is left takes too much.
-func (c *cleaner) warnIfFull(now inventory) {
-	full := now.bytes() > c.max
-	if full && !c.warned {
-		c.driver.log.Warn("images take more than FN_IMAGE_CLEAN_MAX_SIZE, and none can be removed: set it higher, or see what containers there are",
-			slog.Int64("bytes", now.bytes()), slog.Int64("max_bytes", c.max))
-	}
-	c.warned = full
 }
 
 // look lists the engine's images. What they share is computed only if it

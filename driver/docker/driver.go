@@ -181,7 +181,7 @@ func New(ctx context.Context, opts Options) (*Driver, error) {
 	d.startSweep()
 	d.startPrefork()
 	if cleaner := d.cleaner; cleaner != nil {
-		d.wg.Go(func() { cleaner.run(d.background) })
+		d.wg.Go(func() { cleaner.rounds.Run(d.background, cleaner.clean) })
 	}
 	return d, nil
 }

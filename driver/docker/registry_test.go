@@ -62,20 +62,7 @@ func TestImageIsPulledFromARegistryOnce(t *testing.T) {
 
 func TestPullErrors(t *testing.T) {
 	image.NeedEngine(t)
-	release := make(chan struct{})
-	registry := image.ServeRegistry(t, func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case strings.Contains(r.URL.Path, "/private/"):
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusUnauthorized)
-			fmt.Fprint(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
-		case strings.Contains(r.URL.Path, "/hangs/"):
-			<-release
-		case strings.Contains(r.URL.Path, "/garbage/"):
-			fmt.Fprint(w, "garbage")
-		}
-	})
-	t.Cleanup(func() { close(release) })
+	registry := image.FaultyRegistry(t)
 	d := open(t, docker.Options{PullTimeout: 2 * time.Second})
 	defer closeNow(t, d)
 	tests := map[string]struct {

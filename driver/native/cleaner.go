@@ -7,16 +7,15 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"sync"
 	"time"
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/internal/image"
+	"github.com/tinefn/tine/internal/imageclean"
 )
 
 // Limits of the cleaner.
 const (
-	cleanInterval = time.Minute // between looks, when no image was stored
 	// useGrace is how long an image stays that was looked for and has no container
 	// yet. It is more than the pool believes that an image is still there.
 	useGrace = time.Minute
@@ -35,12 +34,7 @@ type cleaner struct {
 	driver *Driver
 	max    int64 // bytes; 0: no limit
 	exempt []string
-	woken  chan struct{} // has room for one
-
-	warned bool // that nothing is left to remove; of the goroutine of run
-
-	mu    sync.Mutex // guards stats
-	stats driver.ImageStats
+	rounds *imageclean.Rounds
 }
 
 func newCleaner(d *Driver) (*cleaner, error) {
@@ -50,42 +44,13 @@ func newCleaner(d *Driver) (*cleaner, error) {
 		}
 	}
 	return &cleaner{
-		driver: d, max: d.opts.MaxImageBytes, exempt: d.opts.ExemptImages, woken: make(chan struct{}, 1),
-		stats: driver.ImageStats{MaxBytes: d.opts.MaxImageBytes},
+		driver: d, max: d.opts.MaxImageBytes, exempt: d.opts.ExemptImages,
+		rounds: imageclean.New(d.log, d.opts.MaxImageBytes, "remove images from the registry that are not needed"),
 	}, nil
 }
 
 // ImageStats is what the cleaner found when it last looked.
-func (d *Driver) ImageStats() driver.ImageStats {
-	d.cleaner.mu.Lock()
-	defer d.cleaner.mu.Unlock()
-	return d.cleaner.stats
-}
-
-// wake makes the cleaner look at once. It is for whoever has stored an image.
-func (c *cleaner) wake() {
-	select {
-	case c.woken <- struct{}{}:
-	default: // it will look anyway
-	}
-}
-
-// run cleans until ctx ends.
-func (c *cleaner) run(ctx context.Context) {
-	ticker := time.NewTicker(cleanInterval)
-	defer ticker.Stop()
-	for {
-		if err := c.clean(ctx); err != nil && ctx.Err() == nil {
-			c.driver.log.Warn("cannot clean up images, trying again later", slog.Any("error", err))
-		}
-		select {
-		case <-c.woken:
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
+func (d *Driver) ImageStats() driver.ImageStats { return d.cleaner.rounds.Stats() }
 
 func (c *cleaner) clean(ctx context.Context) error {
 	most := c.max
@@ -96,12 +61,7 @@ func (c *cleaner) clean(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	full := done.Left > most
-	if full && !c.warned {
-		c.driver.log.Warn("images take more than FN_IMAGE_CLEAN_MAX_SIZE, and none can be removed: set it higher, or remove images from the registry that are not needed",
-			slog.Int64("bytes", done.Left), slog.Int64("max_bytes", most))
-	}
-	c.warned = full
+	c.rounds.Left(done.Left)
 	return nil
 }
 
@@ -122,11 +82,9 @@ func (c *cleaner) collect(ctx context.Context, opts image.CollectOptions, becaus
 			slog.Int64("bytes", gone.Bytes), slog.Time("last_used", gone.LastUse))
 	}
 	if err == nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.stats = driver.ImageStats{
+		c.rounds.Found(driver.ImageStats{
 			Busy: done.Busy, Idle: done.Idle, BusyBytes: done.BusyBytes, IdleBytes: done.Left - done.BusyBytes, MaxBytes: c.max,
-		}
+		})
 	}
 	return done, err
 }

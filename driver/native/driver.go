@@ -205,7 +205,7 @@ func New(opts Options) (_ *Driver, err error) {
 			return nil, err
 		}
 	}
-	d.wg.Go(func() { d.cleaner.run(d.background) })
+	d.wg.Go(func() { d.cleaner.rounds.Run(d.background, d.cleaner.clean) })
 	d.startPool()
 	return d, nil
 }
@@ -239,7 +239,7 @@ func (d *Driver) openImages() (err error) {
 		return err
 	}
 	opts := image.Options{
-		Logger: d.log, OwnHosts: d.opts.RegistryHosts, Setting: "FN_STATE_DIR", CleanSetting: "FN_IMAGE_CLEAN_MAX_SIZE", Stored: d.cleaner.wake,
+		Logger: d.log, OwnHosts: d.opts.RegistryHosts, Setting: "FN_STATE_DIR", CleanSetting: "FN_IMAGE_CLEAN_MAX_SIZE", Stored: d.cleaner.rounds.Wake,
 	}
 	if d.opts.MaxImageBytes > 0 {
 		opts.MakeRoom = d.cleaner.makeRoom

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -75,20 +74,7 @@ func TestPullIsTriedAgainUnlessItIsRefused(t *testing.T) {
 }
 
 func TestPullErrors(t *testing.T) {
-	release := make(chan struct{})
-	address := image.ServeRegistry(t, func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case strings.Contains(r.URL.Path, "/private/"):
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusUnauthorized)
-			fmt.Fprint(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
-		case strings.Contains(r.URL.Path, "/hangs/"):
-			<-release
-		case strings.Contains(r.URL.Path, "/garbage/"):
-			fmt.Fprint(w, "garbage")
-		}
-	})
-	t.Cleanup(func() { close(release) })
+	address := image.FaultyRegistry(t)
 	d := openEmpty(t, func(o *native.Options) { o.PullTimeout = 2 * time.Second })
 	defer closeNow(t, d)
 	for name, tt := range map[string]struct {

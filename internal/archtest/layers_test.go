@@ -27,7 +27,7 @@ var rows = []row{
 	{[]string{"driver"}, "the engine seam is for engines outside this repository too, so it drags nothing in"},
 	{[]string{"internal/osthread", "internal/hangup", "internal/sockio"}, "what the operating system lacks or hides is nobody's in particular"},
 	{
-		[]string{"internal/store/...", "definition/definitiontest", "driver/...", "internal/capacity", "internal/sockdir", "internal/image/...", "internal/imageaccess", "internal/http1", "internal/breaker", "internal/syslog", "internal/cgroupfs", "client"},
+		[]string{"internal/store/...", "definition/definitiontest", "driver/...", "internal/capacity", "internal/sockdir", "internal/image/...", "internal/imageaccess", "internal/imageclean", "internal/http1", "internal/breaker", "internal/syslog", "internal/cgroupfs", "client"},
 		"databases, engines and arithmetic are plug-ins: who uses them may change, they do not",
 	},
 	{[]string{"internal/catalog", "internal/pool"}, "policy knows neither wire nor engine, so that it can be tested with neither"},
@@ -51,6 +51,8 @@ var sameRow = map[[2]string]string{
 	{"driver/native", "driver/prefork"}:                       "likewise",
 	{"driver/docker", "internal/imageaccess"}:                 "who may use an image does not depend on who keeps it",
 	{"driver/native", "internal/imageaccess"}:                 "likewise",
+	{"driver/docker", "internal/imageclean"}:                  "likewise",
+	{"driver/native", "internal/imageclean"}:                  "likewise",
 	{"driver/native", "internal/image"}:                       "a driver is made of such parts",
 	{"driver/native", "internal/image/registry"}:              "likewise",
 	{"driver/native", "driver/native/job"}:                    "likewise",

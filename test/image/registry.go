@@ -102,6 +102,28 @@ func ServeRegistry(t testing.TB, handle http.HandlerFunc) (address string) {
 	return listener.Addr().String()
 }
 
+// FaultyRegistry serves a registry of which each directory has a fault of its own:
+// private/ wants credentials, garbage/ answers what is no manifest, hangs/ does not
+// answer until the test ends.
+func FaultyRegistry(t testing.TB) (address string) {
+	t.Helper()
+	release := make(chan struct{})
+	address = ServeRegistry(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.Contains(r.URL.Path, "/private/"):
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
+		case strings.Contains(r.URL.Path, "/hangs/"):
+			<-release
+		case strings.Contains(r.URL.Path, "/garbage/"):
+			fmt.Fprint(w, "garbage")
+		}
+	})
+	t.Cleanup(func() { close(release) }) // before the registry is closed, which waits
+	return address
+}
+
 // FrontRegistry stands before a real registry. Requests that handle does not
 // answer, which it says by false, go on to it.
 func FrontRegistry(t testing.TB, behind string, handle func(w http.ResponseWriter, r *http.Request) bool) (address string) {
