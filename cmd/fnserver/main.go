@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -73,7 +74,7 @@ func buildVersion() string {
 // serve runs a node until a signal asks it to stop. A second signal ends the
 // process at once.
 func serve(environ []string, stderr io.Writer) error {
-	defer keepHeap()()
+	defer runtime.KeepAlive(heapFloor())
 	dir, err := os.Getwd()
 	if err != nil {
 		return err
@@ -84,6 +85,7 @@ func serve(environ []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	defer giveBackAtRest()()
 	return n.Run(ctx)
 }
 
