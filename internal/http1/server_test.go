@@ -201,15 +201,22 @@ func TestShutdownLetsRequestsEndAndClosesTheRest(t *testing.T) {
 	}
 }
 
-func TestShutdownGivesUpWithItsContext(t *testing.T) {
+// serving is a server with a request whose handler works until its context ends.
+func serving(t *testing.T) (s *running, c *client) {
+	t.Helper()
 	begun := make(chan struct{})
-	s := start(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	s = start(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		close(begun)
 		<-r.Context().Done()
 	}), nil)
-	c := dial(t, s.address)
+	c = dial(t, s.address)
 	c.send(get)
 	<-begun
+	return s, c
+}
+
+func TestShutdownGivesUpWithItsContext(t *testing.T) {
+	s, c := serving(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -227,14 +234,7 @@ func TestShutdownGivesUpWithItsContext(t *testing.T) {
 // a status of 200, the client would take it for a success.
 func TestCloseLetsNoAnswerOut(t *testing.T) {
 	for range 300 { // it is a matter of microseconds
-		begun := make(chan struct{})
-		s := start(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			close(begun)
-			<-r.Context().Done()
-		}), nil)
-		c := dial(t, s.address)
-		c.send(get)
-		<-begun
+		s, c := serving(t)
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
