@@ -1,7 +1,7 @@
 // Package config reads the settings of a node from environment variables. One
 // table of settings drives reading, fnserver --help and docs/configuration.md.
 //
-// Read settings.go for the table, parse.go for the forms of values, load.go
+// Read settings.go and the other settings_*.go for the tables, parse.go for the forms of values, load.go
 // for how they are read, and document.go for how they are described.
 package config
 

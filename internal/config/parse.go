@@ -15,11 +15,13 @@ import (
 
 // Forms that several settings share.
 const (
-	formBytes    = "whole number of bytes from 0"
-	formDuration = "duration like 500ms, 30s or 2m, or whole seconds"
-	formMillis   = "whole number of milliseconds, negative for no limit"
-	formBool     = "true or false"
-	formPercent  = "whole number from 1 to 100"
+	formBytes     = "whole number of bytes from 0"
+	formSomeBytes = "whole number of bytes above 0"
+	formSomeTime  = "duration above 0 like 500ms, 30s or 2m, or whole seconds"
+	formDuration  = "duration like 500ms, 30s or 2m, or whole seconds"
+	formMillis    = "whole number of milliseconds, negative for no limit"
+	formBool      = "true or false"
+	formPercent   = "whole number from 1 to 100"
 
 	formInstances = "whole number from 0 to 10000"
 	formPoolSize  = "whole number from 0 to 1000"

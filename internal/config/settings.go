@@ -90,11 +90,11 @@ var httpSettings = []Setting{
 		"Largest body of any request; 0 is no limit.", whole(func(c *Config, n int64) { c.HTTP.MaxRequestBytes = n }),
 	},
 	{
-		"FN_MAX_REQUEST_HEADER_SIZE", groupHTTP, formBytes, "1048576",
+		"FN_MAX_REQUEST_HEADER_SIZE", groupHTTP, formSomeBytes, "1048576",
 		"Largest header of any request.", positive(func(c *Config, n int64) { c.HTTP.MaxRequestHeaderBytes = n }),
 	},
 	{
-		"FN_MAX_DEFINITION_SIZE", groupHTTP, formBytes, "10485760",
+		"FN_MAX_DEFINITION_SIZE", groupHTTP, formSomeBytes, "10485760",
 		"Largest body of a request that creates or changes a definition.", positive(func(c *Config, n int64) { c.HTTP.MaxDefinitionBytes = n }),
 	},
 	{
@@ -318,7 +318,7 @@ var engineSettings = []Setting{
 	},
 	{
 		"FN_STATE_DIR", groupEngine, "path", "",
-		"Where the server keeps what its next start has to know: which containers are those of a server that crashed, and which images are private. Servers that use the same engine may share it. Default: data below the working directory.", text(func(c *Config) *string { return &c.Engine.StateDir }),
+		"Where the server keeps what its next start has to know: which containers are those of a server that crashed, which images are private, and, with the native driver, the images themselves. Servers that use the same Docker engine may share it; with the native driver each needs its own. Default: data below the working directory.", text(func(c *Config) *string { return &c.Engine.StateDir }),
 	},
 	{
 		"FN_CONTAINER_LABEL_TAG", groupEngine, "text", "",

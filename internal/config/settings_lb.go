@@ -38,7 +38,7 @@ var lbSettings = []Setting{
 	},
 	{
 		"FN_RUNNER_API_RETRIES", groupLB, "whole number from 0 to 20", "5",
-		"How often a request that it did not answer, or with 5xx, is repeated, after a pause that doubles from 25 to 75 ms.",
+		"How often a request that it did not answer, or with 5xx, is repeated, after a random pause of 25 to 75 ms, which doubles each time.",
 		between(0, maxRetries, func(c *Config, n int) { c.LB.APIRetries = n }),
 	},
 	{

@@ -49,19 +49,19 @@ var placementSettings = []Setting{
 		text(func(c *Config) *string { return &c.Placement.File }),
 	},
 	{
-		"FN_RUNNER_FILE_INTERVAL", groupPlacement, formDuration, "1s",
+		"FN_RUNNER_FILE_INTERVAL", groupPlacement, formSomeTime, "1s",
 		"How often the file is looked at.", longer(func(c *Config) *time.Duration { return &c.Placement.FileInterval }),
 	},
 	{
-		"FN_RUNNER_LOOKUP_INTERVAL", groupPlacement, formDuration, "5s",
+		"FN_RUNNER_LOOKUP_INTERVAL", groupPlacement, formSomeTime, "5s",
 		"How often names are looked up again. What was found stays if that fails.", longer(func(c *Config) *time.Duration { return &c.Placement.LookupInterval }),
 	},
 	{
-		"FN_RUNNER_LOOKUP_TIMEOUT", groupPlacement, formDuration, "5s",
+		"FN_RUNNER_LOOKUP_TIMEOUT", groupPlacement, formSomeTime, "5s",
 		"How long a look-up may take, all servers together.", longer(func(c *Config) *time.Duration { return &c.Placement.LookupTimeout }),
 	},
 	{
-		"FN_RUNNER_DRAIN_TIMEOUT", groupPlacement, formDuration, "10m",
+		"FN_RUNNER_DRAIN_TIMEOUT", groupPlacement, formSomeTime, "10m",
 		"How long the calls of a runner that is not named any more may take to finish.", longer(func(c *Config) *time.Duration { return &c.Placement.DrainTimeout }),
 	},
 	{
@@ -69,11 +69,11 @@ var placementSettings = []Setting{
 		"How often runners are asked how they are, by a call of their status image if they have one, and how many calls they have; 0 is never.", duration(func(c *Config) *time.Duration { return &c.Placement.ProbeInterval }),
 	},
 	{
-		"FN_RUNNER_STATUS_TIMEOUT", groupPlacement, formDuration, "3s",
+		"FN_RUNNER_STATUS_TIMEOUT", groupPlacement, formSomeTime, "3s",
 		"How long a runner may take to answer that, before it counts as failing.", longer(func(c *Config) *time.Duration { return &c.Placement.ProbeTimeout }),
 	},
 	{
-		"FN_RUNNER_MAX_BACKOFF", groupPlacement, formDuration, "10s",
+		"FN_RUNNER_MAX_BACKOFF", groupPlacement, formSomeTime, "10s",
 		"How long a runner that fails is left alone at most, while there are others. It begins with 100 ms.", longer(func(c *Config) *time.Duration { return &c.Placement.MaxBackoff }),
 	},
 	{
@@ -86,27 +86,27 @@ var placementSettings = []Setting{
 		"With `ch`: how many times the mean load a runner may have until the next is preferred.", loadFactor,
 	},
 	{
-		"FN_PLACER_TIMEOUT", groupPlacement, formDuration, "360s",
+		"FN_PLACER_TIMEOUT", groupPlacement, formSomeTime, "360s",
 		"How long runners are tried for a call until it gets 503. A call that one took takes as long as it takes.", longer(func(c *Config) *time.Duration { return &c.Placement.Timeout }),
 	},
 	{
-		"FN_PLACER_DETACHED_TIMEOUT", groupPlacement, formDuration, "30s",
+		"FN_PLACER_DETACHED_TIMEOUT", groupPlacement, formSomeTime, "30s",
 		"The same for detached calls.", longer(func(c *Config) *time.Duration { return &c.Placement.DetachedTimeout }),
 	},
 	{
-		"FN_PLACER_RETRY_DELAY", groupPlacement, formDuration, "10ms",
+		"FN_PLACER_RETRY_DELAY", groupPlacement, formSomeTime, "10ms",
 		"How long a call that no runner had room for waits until it tries them again, unless a call ends before; twice as long each time.", longer(func(c *Config) *time.Duration { return &c.Placement.RetryDelay }),
 	},
 	{
-		"FN_PLACER_MAX_RETRY_DELAY", groupPlacement, formDuration, "250ms",
+		"FN_PLACER_MAX_RETRY_DELAY", groupPlacement, formSomeTime, "250ms",
 		"The longest such delay.", longer(func(c *Config) *time.Duration { return &c.Placement.MaxRetryDelay }),
 	},
 	{
-		"FN_LB_MAX_KEPT_BODY", groupPlacement, "whole number of bytes above 0", "1048576",
+		"FN_LB_MAX_KEPT_BODY", groupPlacement, formSomeBytes, "1048576",
 		"How much of a request's body is kept to send it to another runner. A call of which more was read is not tried elsewhere.", positive(func(c *Config, n int64) { c.Placement.MaxKeptBody = n }),
 	},
 	{
-		"FN_LB_MAX_KEPT_BODIES", groupPlacement, "whole number of bytes above 0", "268435456",
+		"FN_LB_MAX_KEPT_BODIES", groupPlacement, formSomeBytes, "268435456",
 		"How much is kept of all requests together.", positive(func(c *Config, n int64) { c.Placement.MaxKeptBodies = n }),
 	},
 }
