@@ -128,6 +128,8 @@ func (b *timedBody) settle(spent time.Duration, err error) error {
 	switch {
 	case b.finished || b.ended:
 		return err
+	case errors.Is(err, os.ErrDeadlineExceeded) && b.left > 0:
+		b.ended = true // whoever reads it has given it up; the deadline stays as it is
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		b.timedOut = true
 		return model.ErrRequestTimeout

@@ -113,7 +113,8 @@ func (b *busyLog) logger(log *slog.Logger, err error) *slog.Logger {
 // describe is model.Describe with the knowledge of whether the client is there.
 func describe(r *http.Request, err error) model.Description {
 	d := model.Describe(err)
-	left := errors.Is(r.Context().Err(), context.Canceled)
+	_, there := errors.AsType[*clientIsThere](err)
+	left := errors.Is(r.Context().Err(), context.Canceled) && !there
 	switch {
 	case d.Kind == model.ErrInternal && left && !isPanic(err):
 		// Databases and engines rarely say that it was the context that ended them.
@@ -123,6 +124,15 @@ func describe(r *http.Request, err error) model.Description {
 	}
 	return d
 }
+
+// clientIsThere is an error of a request whose client has not left.
+type clientIsThere struct{ error }
+
+func (c *clientIsThere) Unwrap() error { return c.error }
+
+// ClientIsThere marks the error of a request whose body was given up while it was read:
+// the server takes the failing of that for the client's leaving, and ends the context.
+func ClientIsThere(err error) error { return &clientIsThere{err} }
 
 func isPanic(err error) bool {
 	_, ok := errors.AsType[*panicError](err)

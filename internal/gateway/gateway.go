@@ -113,14 +113,16 @@ func (g *Gateway) Close(ctx context.Context) error {
 // read on while the response is being written, because a function may answer
 // before it has seen all of its request.
 type clientBody struct {
-	read  func([]byte) (int, error)
-	conn  *http.ResponseController
-	begun atomic.Bool
-	ended atomic.Bool // read has returned an error, usually io.EOF
+	read   func([]byte) (int, error)
+	conn   *http.ResponseController
+	client context.Context // ends when the client leaves, and when reading fails
+	begun  atomic.Bool
+	ended  atomic.Bool // read has returned an error, usually io.EOF
+	gaveUp atomic.Bool // it was closed before its end, and before the client left
 }
 
 func newClientBody(w http.ResponseWriter, r *http.Request) *clientBody {
-	return &clientBody{read: r.Body.Read, conn: http.NewResponseController(w)}
+	return &clientBody{read: r.Body.Read, conn: http.NewResponseController(w), client: r.Context()}
 }
 
 func (b *clientBody) Read(p []byte) (int, error) {
@@ -144,7 +146,19 @@ func (b *clientBody) Close() error {
 	if b.ended.Load() {
 		return nil
 	}
+	if b.client.Err() == nil {
+		b.gaveUp.Store(true)
+	}
 	return ignoreUnsupported(b.conn.SetReadDeadline(longAgo))
+}
+
+// blame is the error of a call that may look as if the client had left, because its body
+// was given up.
+func (b *clientBody) blame(err error) error {
+	if b != nil && b.gaveUp.Load() {
+		return edge.ClientIsThere(err)
+	}
+	return err
 }
 
 // longAgo is a deadline that ends what is in progress.

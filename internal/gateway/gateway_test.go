@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -155,20 +156,25 @@ func TestBodyOverTheLimitIsRefusedInFlight(t *testing.T) {
 	}
 }
 
+// giveUp closes a call's body while it is read.
+func giveUp(t *testing.T, call *invoke.Call) {
+	t.Helper()
+	reading, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		close(reading)
+		io.ReadAll(call.Body)
+	}()
+	<-reading
+	if err := call.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	<-ended
+}
+
 func TestGivingUpABodyEndsAReadInProgress(t *testing.T) {
-	reading := make(chan struct{})
 	f := invoke.InvokerFunc(func(_ context.Context, call *invoke.Call) (*invoke.Response, error) {
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			close(reading)
-			io.ReadAll(call.Body)
-		}()
-		<-reading
-		if err := call.Body.Close(); err != nil {
-			t.Error(err)
-		}
-		<-ended
+		giveUp(t, call)
 		return &invoke.Response{Header: http.Header{}, Body: io.NopCloser(strings.NewReader("early")), ContentLength: 5}, nil
 	})
 	server, _ := serve(t, f, edge.Options{BodyReadTimeout: time.Minute})
@@ -179,6 +185,37 @@ func TestGivingUpABodyEndsAReadInProgress(t *testing.T) {
 	response, body := do(t, request)
 	if response.StatusCode != 200 || body != "early" {
 		t.Errorf("got %d %q", response.StatusCode, body)
+	}
+}
+
+// What a client gets whose call failed in the middle of its upload is why it failed: it
+// has neither left nor been slow, though reading from it was broken off.
+func TestCallThatFailsInTheMiddleOfAnUploadIsNoFaultOfTheClient(t *testing.T) {
+	for name, limit := range map[string]time.Duration{"without a limit": 0, "with one": time.Minute} {
+		for want, failure := range map[int]error{500: errors.New("its runner was lost"), 502: model.ErrFunctionFailed} {
+			t.Run(fmt.Sprintf("%s, %d", name, want), func(t *testing.T) {
+				f := invoke.InvokerFunc(func(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
+					giveUp(t, call)
+					time.Sleep(10 * time.Millisecond) // the server ends the context
+					return nil, failure
+				})
+				server, _ := serve(t, f, edge.Options{BodyReadTimeout: limit})
+				conn, err := net.Dial("tcp", server.Listener.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				fmt.Fprint(conn, "POST /invoke/f1 HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\na part")
+				response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				response.Body.Close()
+				if response.StatusCode != want {
+					t.Errorf("got %s", response.Status)
+				}
+			})
+		}
 	}
 }
 

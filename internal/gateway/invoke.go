@@ -65,7 +65,7 @@ func (g *Gateway) invokeSync(w http.ResponseWriter, r *http.Request, call *invok
 	response, err := g.opts.Invoker.Invoke(r.Context(), call)
 	body.settle(w)
 	if err != nil {
-		return g.callFailed(w, err)
+		return g.callFailed(w, body.blame(err))
 	}
 	edge.NoteFDKVersion(r, response.Header.Get(headerFDKVersion))
 	status, err := mapHeader(w.Header(), response.Header)
