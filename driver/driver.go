@@ -35,6 +35,10 @@ var (
 	// refuse such images.
 	ErrImageVolume = errors.New("image declares volumes")
 
+	// ErrProgram: the program, the user or the directory that the image names to be
+	// started is not there, or cannot be.
+	ErrProgram = errors.New("the image's program cannot be started")
+
 	// ErrNotFrozen: Freeze could not begin, and the processes run on. It comes
 	// with the cause, and may be tried again.
 	ErrNotFrozen = errors.New("not frozen")

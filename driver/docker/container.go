@@ -203,8 +203,10 @@ func (c *engineContainer) start(ctx context.Context) error {
 		}
 	}
 	if _, err := c.driver.engine.ContainerStart(callCtx, c.ID(), client.ContainerStartOptions{}); err != nil {
-		// The engine says "not found" of a network as well.
-		if errdefs.IsNotFound(err) && c.exists(callCtx) {
+		switch {
+		case errdefs.IsInvalidArgument(err): // of a program, a user or a directory that the image does not have
+			return fmt.Errorf("%s: %w: %s", what, driver.ErrProgram, message(err))
+		case errdefs.IsNotFound(err) && c.exists(callCtx): // the engine says "not found" of a network as well
 			return fmt.Errorf("%s: %s", what, message(err))
 		}
 		return failure(callCtx, what, err)

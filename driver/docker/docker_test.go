@@ -35,7 +35,12 @@ func open(t *testing.T, opts docker.Options) *docker.Driver {
 
 func images(t *testing.T) drivertest.Images {
 	t.Helper()
-	return drivertest.Images{Program: image.TestFn(t), Missing: "127.0.0.1:1/tine-test/absent:1"}
+	const broken = "tine-test/broken:1"
+	program := image.TestFn(t)
+	if err := image.Build(t.Context(), broken, map[string][]byte{"Dockerfile": []byte("FROM " + program + "\nENTRYPOINT [\"/nothing\"]\n")}); err != nil {
+		t.Fatal(err)
+	}
+	return drivertest.Images{Program: program, Missing: "127.0.0.1:1/tine-test/absent:1", Broken: broken}
 }
 
 func TestDriverConforms(t *testing.T) { drivertest.Run(t, newDriver, images(t)) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tinefn/tine/driver"
@@ -171,4 +172,20 @@ func environment(s *suite) {
 	if got, want := written.String(), "blue = green\n"; got != want {
 		s.Errorf("output %q, want %q", got, want)
 	}
+}
+
+// Whose fault it is decides what callers are told, and whether the machine is to blame.
+func missingProgram(s *suite) {
+	if s.images.Broken == "" {
+		s.Skip("this engine has no programs")
+	}
+	d := s.driver()
+	spec := s.spec()
+	spec.Image = s.images.Broken
+	c := s.create(d, spec)
+	err := c.Start(s.Context())
+	if !errors.Is(err, driver.ErrProgram) || errors.Is(err, driver.ErrUnavailable) || errors.Is(err, driver.ErrExhausted) || !strings.Contains(err.Error(), "/nothing") {
+		s.Errorf("start: %v", err)
+	}
+	s.must("remove", c.Remove(s.Context()))
 }

@@ -33,6 +33,7 @@ import (
 type Images struct {
 	Program string // as the package comment describes it
 	Missing string // an image that neither the engine nor a registry has
+	Broken  string // an image whose program is not in it; empty: the engine has no programs
 
 	Seccomp bool // the engine filters system calls, which RunHardening then wants to see
 }
@@ -58,6 +59,7 @@ func Run(t *testing.T, newDriver func(t *testing.T) driver.Driver, images Images
 		{"EnvironmentIsPassed", environment},
 		{"FunctionAnswersOnItsSocket", socket},
 		{"MissingImageIsRefused", missingImage},
+		{"MissingProgramIsTold", missingProgram},
 		{"PresentImageIsEnsured", presentImage},
 		{"ManyContainersAtOnce", many},
 		{"AbandonedCreateLeavesNothing", abandonedCreate},

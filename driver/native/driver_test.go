@@ -30,10 +30,14 @@ import (
 	"github.com/tinefn/tine/test/image"
 )
 
-// archive is an image of the test function, as docker save writes it.
-var archive []byte
+// archive is an image of the test function, as docker save writes it, and
+// brokenArchive one whose program is not in it.
+var archive, brokenArchive []byte
 
-const testImage = "tine-test/testfn:1"
+const (
+	testImage   = "tine-test/testfn:1"
+	brokenImage = "tine-test/broken:1"
+)
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 0 && os.Args[0] == sandbox.SelfArg {
@@ -47,18 +51,31 @@ func runTests(m *testing.M) int {
 	if err != nil {
 		panic(err)
 	}
-	made, err := imageOf(program)
-	if err != nil {
-		panic(err)
-	}
-	if archive, err = pack(made, testImage); err != nil {
-		panic(err)
-	}
+	archive = mustPack(program, programPath, testImage)
+	brokenArchive = mustPack(program, "/nothing", brokenImage)
 	return m.Run()
 }
 
-// imageOf makes an image of a program.
-func imageOf(program []byte) (v1.Image, error) {
+func mustPack(program []byte, entrypoint, name string) []byte {
+	made, err := imageStarting(program, entrypoint)
+	if err != nil {
+		panic(err)
+	}
+	packed, err := pack(made, name)
+	if err != nil {
+		panic(err)
+	}
+	return packed
+}
+
+// imageOf makes an image of a program, which it starts.
+func imageOf(program []byte) (v1.Image, error) { return imageStarting(program, programPath) }
+
+// programPath is where images have their program.
+const programPath = "/function/func"
+
+// imageStarting makes an image of a program that starts what is at a path.
+func imageStarting(program []byte, entrypoint string) (v1.Image, error) {
 	var files bytes.Buffer
 	w := tar.NewWriter(&files)
 	for _, entry := range []struct {
@@ -95,7 +112,7 @@ func imageOf(program []byte) (v1.Image, error) {
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", "amd64"
-	config.Config.Entrypoint, config.Config.WorkingDir = []string{"/function/func"}, "/function"
+	config.Config.Entrypoint, config.Config.WorkingDir = []string{entrypoint}, "/function"
 	return mutate.ConfigFile(made, config)
 }
 
@@ -124,6 +141,16 @@ func open(t testing.TB, change func(*native.Options)) *native.Driver {
 	return d
 }
 
+// openWithBroken makes one that has the image without a program too.
+func openWithBroken(t testing.TB, change func(*native.Options)) *native.Driver {
+	t.Helper()
+	d := open(t, change)
+	if err := d.ImportImages(t.Context(), bytes.NewReader(brokenArchive)); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 // openEmpty makes a driver without any image. The caller closes it.
 func openEmpty(t testing.TB, change func(*native.Options)) *native.Driver {
 	t.Helper()
@@ -146,16 +173,16 @@ func openEmpty(t testing.TB, change func(*native.Options)) *native.Driver {
 }
 
 func images() drivertest.Images {
-	return drivertest.Images{Program: testImage, Missing: "127.0.0.1:1/tine-test/absent:1", Seccomp: true}
+	return drivertest.Images{Program: testImage, Missing: "127.0.0.1:1/tine-test/absent:1", Broken: brokenImage, Seccomp: true}
 }
 
 func TestDriverConforms(t *testing.T) {
-	drivertest.Run(t, func(t *testing.T) driver.Driver { return open(t, nil) }, images())
+	drivertest.Run(t, func(t *testing.T) driver.Driver { return openWithBroken(t, nil) }, images())
 }
 
 func TestDriverWithPoolConforms(t *testing.T) {
 	drivertest.Run(t, func(t *testing.T) driver.Driver {
-		return open(t, func(o *native.Options) { o.Pool = native.Pool{Min: 2, Max: 50} })
+		return openWithBroken(t, func(o *native.Options) { o.Pool = native.Pool{Min: 2, Max: 50} })
 	}, images())
 }
 

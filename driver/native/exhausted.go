@@ -31,18 +31,24 @@ func (u *unit) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", driver.ErrExhausted, err)
 	}
 	if failed, ok := errors.AsType[*job.Failure](err); ok {
-		// A sandbox says by its text what the kernel said. It has no limits of its own
-		// yet, so that it is the machine which has none left.
-		for _, errno := range []unix.Errno{unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.ENOSPC} {
-			if strings.HasSuffix(failed.Cause, errno.Error()) {
-				err = errors.Join(err, errno)
-			}
-		}
+		// It has no limits of its own yet, so that it is the machine which has none left.
+		err = errors.Join(err, shortageOf(failed))
 	}
 	if u.box != nil && errors.Is(err, io.EOF) {
 		err = u.whyEnded(err)
 	}
 	return driver.Exhausted(err)
+}
+
+// shortageOf is what a sandbox lacked for a step, nil if that is not why it failed. It
+// says by its text what the kernel said.
+func shortageOf(failed *job.Failure) error {
+	for _, errno := range []unix.Errno{unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.ENOSPC} {
+		if strings.HasSuffix(failed.Cause, errno.Error()) {
+			return errno
+		}
+	}
+	return nil
 }
 
 // lastWords is how long the first process of a sandbox that has ended may take to

@@ -21,7 +21,7 @@ import (
 const maxUserFile = 1 << 20
 
 // errUser is for an image's user that cannot be.
-var errUser = errors.New("the image's user cannot be used")
+var errUser = fmt.Errorf("%w: its user cannot be used", driver.ErrProgram)
 
 // userOf is who a program runs as: the user of functions, or that of the image if
 // containers are not unprivileged. Names, home and further groups are what the image's

@@ -50,7 +50,11 @@ func (c *container) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return u.box.Run(ctx, jobOf(spec, c.image.Config, who), files)
+	err = u.box.Run(ctx, jobOf(spec, c.image.Config, who), files)
+	if failed, ok := errors.AsType[*job.Failure](err); ok && failed.OfImage() && shortageOf(failed) == nil {
+		return fmt.Errorf("%w: %w", driver.ErrProgram, err)
+	}
+	return err
 }
 
 // initFiles are the open files that the first process of a sandbox may need until the

@@ -240,6 +240,8 @@ func launchError(err error) error {
 	switch {
 	case errors.Is(err, driver.ErrUnavailable), errors.Is(err, driver.ErrImageNotFound), errors.Is(err, driver.ErrExhausted):
 		return notPlaced(fmt.Errorf("%w: %w", model.ErrServerBusy, err))
+	case errors.Is(err, driver.ErrProgram):
+		return fmt.Errorf("%w: %w", model.ErrContainerInitFailed, err)
 	}
 	return err
 }

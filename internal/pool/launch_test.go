@@ -34,6 +34,7 @@ func TestFailedLaunchTellsItsCallerWhy(t *testing.T) {
 		"volumes":            {func(e *engine) { e.imageErr = driver.ErrImageVolume }, model.ErrImageVolume},
 		"pull timeout":       {func(e *engine) { e.imageErr = context.DeadlineExceeded }, model.ErrImagePullTimeout},
 		"pull":               {func(e *engine) { e.imageErr = &driver.PullError{Image: "a", Message: "no", Status: 404} }, model.ErrImagePullFailed},
+		"no program":         {func(e *engine) { e.script.StartErr = fmt.Errorf("start: %w", driver.ErrProgram) }, model.ErrContainerInitFailed},
 		"no socket":          {func(e *engine) { e.script.NeverSocket = true }, model.ErrContainerInitTimeout},
 		"exit":               {func(e *engine) { e.script.Exit = &driver.Exit{Code: 1} }, model.ErrContainerInitFailed},
 	} {

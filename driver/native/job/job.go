@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Version begins every job. An init refuses others.
@@ -47,6 +48,18 @@ type Job struct {
 type Failure struct {
 	Step  string
 	Cause string
+}
+
+// Steps about what the image names, as the beginning of [Failure.Step].
+const (
+	StepDirectory = "enter the working directory "
+	StepFind      = "find the program"
+	StepExecute   = "execute "
+)
+
+// OfImage reports whether the image is what a step failed for.
+func (f *Failure) OfImage() bool {
+	return f.Step == StepFind || strings.HasPrefix(f.Step, StepDirectory) || strings.HasPrefix(f.Step, StepExecute)
 }
 
 func (f *Failure) Error() string { return f.Step + ": " + f.Cause }

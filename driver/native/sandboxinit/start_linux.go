@@ -22,14 +22,14 @@ func start(todo *job.Job, with files) error {
 		dir = "/"
 	}
 	if err := unix.Chdir(dir); err != nil {
-		return step("enter the working directory "+dir, err)
+		return step(job.StepDirectory+dir, err)
 	}
 	if err := fence(todo, with.filter); err != nil {
 		return err
 	}
 	program, err := find(todo.Args[0], todo.Env)
 	if err != nil {
-		return step("find the program", err)
+		return step(job.StepFind, err)
 	}
 	// Nothing that is open here is for the function, whatever its flags say.
 	if err := unix.CloseRange(socket+1, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
@@ -37,11 +37,11 @@ func start(todo *job.Job, with files) error {
 	}
 	if !todo.Init {
 		err := unix.Exec(program, todo.Args, todo.Env) // the end of the socket tells of its success
-		return step("execute "+program, err)
+		return step(job.StepExecute+program, err)
 	}
 	pid, err := syscall.ForkExec(program, todo.Args, &syscall.ProcAttr{Env: todo.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true}})
 	if err != nil {
-		return step("execute "+program, err)
+		return step(job.StepExecute+program, err)
 	}
 	_ = unix.Close(socket) // likewise
 	reap(pid)
