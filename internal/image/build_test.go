@@ -103,6 +103,21 @@ func imageFor(t testing.TB, platform v1.Platform, layers ...v1.Layer) v1.Image {
 	return image
 }
 
+// withConfig changes an image's config.
+func withConfig(t testing.TB, image v1.Image, edit func(*v1.ConfigFile)) v1.Image {
+	t.Helper()
+	config, err := image.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	edit(config)
+	if image, err = mutate.ConfigFile(image, config); err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
 // small is an image of one file, which is different for each text.
 func small(t testing.TB, texts ...string) v1.Image {
 	t.Helper()

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,8 +18,9 @@ type Lease struct {
 	// Layers are absolute paths in the order of overlayfs's option lowerdir: the
 	// topmost first. They must not be written to.
 	Layers []string
-	// Config is the image's: Env, Entrypoint, Cmd, WorkingDir, User, Volumes,
-	// ExposedPorts are in its Config. It is shared and must not be changed.
+	// Config has of the image's what containers need: its platform, and of its
+	// Config Env, Entrypoint, Cmd, WorkingDir, User and Volumes. It is shared and
+	// must not be changed.
 	Config *v1.ConfigFile
 
 	release func()
@@ -60,19 +62,39 @@ func (s *Store) fill(lease *Lease, r *record) error {
 		}
 		lease.Layers = append(lease.Layers, tree)
 	}
-	config := r.parsed.Load()
+	config := r.needed.Load()
 	if config == nil {
 		content, err := s.readBlob(r.Config, s.opts.Limits.ConfigBytes)
+		if errors.Is(err, ErrLimit) { // a pull would not change that
+			return fmt.Errorf("its config: %w", err)
+		}
 		if err != nil {
 			return fmt.Errorf("%w: its config: %w: pull the image again", ErrDamaged, err)
 		}
-		if config, err = parseConfig(content, s.opts.Limits); err != nil {
+		whole, err := parseConfig(content, s.opts.Limits)
+		if err != nil {
 			return err
 		}
-		r.parsed.Store(config)
+		config = neededOf(whole)
+		r.needed.Store(config)
 	}
 	lease.Config = config
 	return nil
+}
+
+// neededOf is what containers need of a config. It stays in memory as long as the
+// image is stored, and the rest can take many times its size there: the history
+// does, which is bounded by the bytes of the config alone.
+func neededOf(config *v1.ConfigFile) *v1.ConfigFile {
+	says := config.Config
+	return &v1.ConfigFile{
+		OS: config.OS, Architecture: config.Architecture, Variant: config.Variant,
+		Config: v1.Config{
+			// Clones, as what was parsed has room for more.
+			Env: slices.Clone(says.Env), Entrypoint: slices.Clone(says.Entrypoint), Cmd: slices.Clone(says.Cmd),
+			WorkingDir: says.WorkingDir, User: says.User, Volumes: says.Volumes,
+		},
+	}
 }
 
 // Release ends the lease. It may be repeated.

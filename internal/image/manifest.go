@@ -120,6 +120,10 @@ func parseConfig(content []byte, limits Limits) (*v1.ConfigFile, error) {
 	if len(config.RootFS.DiffIDs) > limits.Layers {
 		return nil, fmt.Errorf("%w: the image has %d layers, more than %d", ErrLimit, len(config.RootFS.DiffIDs), limits.Layers)
 	}
+	says := config.Config
+	if entries := len(says.Env) + len(says.Entrypoint) + len(says.Cmd) + len(says.Volumes); entries > limits.ConfigEntries {
+		return nil, fmt.Errorf("%w: the config has %d variables, arguments and volumes, more than %d", ErrLimit, entries, limits.ConfigEntries)
+	}
 	for _, diffID := range config.RootFS.DiffIDs {
 		if err := checkDigest(diffID); err != nil {
 			return nil, err

@@ -26,7 +26,8 @@ const (
 	DefaultBlobBytes     = 16 << 30
 	DefaultImageBytes    = 64 << 30
 	DefaultManifestBytes = 4 << 20 // OCI distribution spec: registries should take manifests of that size
-	DefaultConfigBytes   = 8 << 20
+	DefaultConfigBytes   = 1 << 20 // usual ones have some KiB; parsed, it takes up to thirty times that
+	DefaultConfigEntries = 10_000
 	DefaultLayers        = 125 // as Docker; overlayfs takes up to 500 lower directories
 	DefaultArchiveFiles  = 10_000
 )
@@ -83,6 +84,7 @@ type Limits struct {
 	ImageBytes    int64 // of all blobs of one image, or all files of an archive
 	ManifestBytes int64
 	ConfigBytes   int64
+	ConfigEntries int // variables, arguments and volumes that a config has: they stay in memory
 	Layers        int // of one image
 	ArchiveFiles  int // entries of an archive that is imported
 }
@@ -105,6 +107,7 @@ func (l Limits) withDefaults() Limits {
 	withDefault(&l.ImageBytes, DefaultImageBytes)
 	withDefault(&l.ManifestBytes, DefaultManifestBytes)
 	withDefault(&l.ConfigBytes, DefaultConfigBytes)
+	withDefault(&l.ConfigEntries, DefaultConfigEntries)
 	withDefault(&l.Layers, DefaultLayers)
 	withDefault(&l.ArchiveFiles, DefaultArchiveFiles)
 	return l

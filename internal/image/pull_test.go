@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -73,6 +74,32 @@ func TestPullAndAcquire(t *testing.T) {
 	checkTmp(t, s)
 	if problems, err := s.Verify(t.Context()); err != nil || len(problems) != 0 {
 		t.Errorf("verify: %v %v", problems, err)
+	}
+}
+
+// What apps can name must not take more memory than it takes on disk, for as long
+// as it is stored.
+func TestLeaseHasOfTheConfigWhatContainersNeed(t *testing.T) {
+	registry := newRegistry(t)
+	made := withConfig(t, small(t, "1"), func(config *v1.ConfigFile) {
+		config.History = append(config.History, make([]v1.History, 10_000)...)
+		config.Author, config.Config.Labels = "a", map[string]string{"a": "b"}
+		config.Config.Cmd, config.Config.Volumes = []string{"x"}, map[string]struct{}{"/v": {}}
+	})
+	ref := registry.push(t, made, "fn/a:1")
+	s := newStore(t, Options{})
+	mustPull(t, s, ref)
+	lease, err := s.Acquire(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Release()
+	platform := s.Platform()
+	want := &v1.ConfigFile{OS: platform.OS, Architecture: platform.Architecture, Config: v1.Config{
+		Env: []string{"A=b"}, Entrypoint: []string{"/func"}, Cmd: []string{"x"}, WorkingDir: "/function", User: "fn", Volumes: map[string]struct{}{"/v": {}},
+	}}
+	if !reflect.DeepEqual(lease.Config, want) {
+		t.Errorf("%d entries of history, %d layers, %+v", len(lease.Config.History), len(lease.Config.RootFS.DiffIDs), lease.Config.Config)
 	}
 }
 
@@ -248,7 +275,7 @@ func TestPullEndsWhenAllLeft(t *testing.T) {
 
 func TestPullRefusesWhatIsWrong(t *testing.T) {
 	registry := newRegistry(t)
-	s := newStore(t, Options{Limits: Limits{Layers: 3, LayerBytes: 1 << 20, Ratio: 10, RatioFloor: 1 << 16}})
+	s := newStore(t, Options{Limits: Limits{Layers: 3, ConfigEntries: 4, LayerBytes: 1 << 20, Ratio: 10, RatioFloor: 1 << 16}})
 	good := layerOf(t, pack(t, regular("a", "a")))
 
 	t.Run("blob", func(t *testing.T) {
@@ -289,6 +316,12 @@ func TestPullRefusesWhatIsWrong(t *testing.T) {
 	})
 	t.Run("too many layers", func(t *testing.T) {
 		if _, err := s.Pull(t.Context(), registry.push(t, small(t, "1", "2", "3", "4"), "fn/many:1"), PullOptions{}); !errors.Is(err, ErrLimit) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("too many variables", func(t *testing.T) {
+		made := withConfig(t, imageOf(t, good), func(config *v1.ConfigFile) { config.Config.Env = make([]string, 4) })
+		if _, err := s.Pull(t.Context(), registry.push(t, made, "fn/env:1"), PullOptions{}); !errors.Is(err, ErrLimit) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -18,7 +18,7 @@ import (
 )
 
 // record is what is known about an image that is complete. Only its last use
-// and its parsed config change after it was made.
+// and what of its config was needed change after it was made.
 type record struct {
 	// Target is what names point to: an image manifest, or an index.
 	Target v1.Hash `json:"target"`
@@ -33,9 +33,9 @@ type record struct {
 	Stored   time.Time  `json:"stored"`
 	Loaded   bool       `json:"loaded,omitempty"` // from an archive, so that no registry need have it
 
-	lastUse  atomic.Int64 // Unix nanoseconds
-	savedUse atomic.Int64 // the last one that became the file's mtime
-	parsed   atomic.Pointer[v1.ConfigFile]
+	lastUse  atomic.Int64                  // Unix nanoseconds
+	savedUse atomic.Int64                  // the last one that became the file's mtime
+	needed   atomic.Pointer[v1.ConfigFile] // see Lease.Config
 }
 
 // layerRef is a layer of an image, and the blob that it is unpacked from.
