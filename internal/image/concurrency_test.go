@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -8,6 +9,63 @@ import (
 	"testing"
 	"time"
 )
+
+// What unpacking a layer takes of memory is the packer's choice.
+func TestLayersOfAllPullsAreUnpackedAFewAtATime(t *testing.T) {
+	needRoot(t)
+	const parallel = 2
+	var mu sync.Mutex
+	active, most := 0, 0
+	count := func(change int) {
+		mu.Lock()
+		defer mu.Unlock()
+		active += change
+		most = max(most, active)
+	}
+	s, err := open(t.TempDir(), Options{Parallel: parallel}, func(step string) error {
+		if step == "layer unpacked" {
+			count(1)
+			time.Sleep(20 * time.Millisecond) // so that all meet here who may
+			count(-1)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	registry := newRegistry(t)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		ref := registry.push(t, small(t, fmt.Sprint("a", i), fmt.Sprint("b", i), fmt.Sprint("c", i)), fmt.Sprintf("fn/%d:1", i))
+		wg.Go(func() {
+			var last Progress
+			if _, err := s.Pull(t.Context(), ref, PullOptions{Progress: func(p Progress) { last = p }}); err != nil || last.LayersDone != 3 {
+				t.Errorf("%+v %v", last, err)
+			}
+		})
+	}
+	wg.Wait()
+	if most != parallel {
+		t.Errorf("%d layers at a time", most)
+	}
+}
+
+func TestPullThatWaitsToUnpackEndsWithItsCaller(t *testing.T) {
+	registry := newRegistry(t)
+	ref := registry.push(t, small(t, "1"), "fn/a:1")
+	s := newStore(t, Options{Parallel: 1})
+	s.unpacking <- struct{}{} // another pull's layer
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := s.Pull(ctx, ref, PullOptions{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	s.pulling.Wait()
+	checkTmp(t, s)
+	<-s.unpacking
+	mustPull(t, s, ref)
+}
 
 // Whatever happens at one time, who has a lease has all layers, and what is
 // left at the end is whole.

@@ -24,7 +24,7 @@ var (
 )
 
 // zstdWindow is how far a stream may refer back, in bytes, which is memory for
-// each layer that is unpacked: what zstd --long=27, its largest usual one, needs.
+// each layer that is unpacked (see Store.unpacking): what zstd --long=27, its largest usual one, needs.
 const zstdWindow = 128 << 20
 
 // layerReader is a layer's uncompressed archive. It hashes what is read and

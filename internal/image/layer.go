@@ -93,7 +93,16 @@ func (s *Store) ensureLayer(ctx context.Context, digest, diffID v1.Hash) error {
 	if !errors.Is(err, os.ErrNotExist) {
 		s.log.Warn("damaged layer is unpacked again", "layer", diffID.String(), "error", err)
 	}
-	return s.withRoom(ctx, func() error { return s.unpackLayer(ctx, digest, diffID) })
+	// The place is given up while room is made on a full disk.
+	return s.withRoom(ctx, func() error {
+		select {
+		case s.unpacking <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		defer func() { <-s.unpacking }()
+		return s.unpackLayer(ctx, digest, diffID)
+	})
 }
 
 // unpackLayer unpacks a layer and puts it into its place.

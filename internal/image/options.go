@@ -13,7 +13,7 @@ import (
 
 // Defaults of [Options] and [Limits].
 const (
-	DefaultParallel  = 3         // layers of a pull that are fetched and unpacked at one time
+	DefaultParallel  = 3         // layers that are fetched at one time by a pull, and unpacked by all together
 	DefaultOrphanAge = time.Hour // how long a blob may wait for the manifest that refers to it
 	DefaultSetting   = "FN_IMAGES_DIR"
 
@@ -37,7 +37,9 @@ type Options struct {
 	Logger   *slog.Logger // nil: nothing is logged
 	Platform v1.Platform  // which image of an index is taken; zero: Linux on this processor
 	Limits   Limits
-	Parallel int // layers of one pull at a time; 0: DefaultParallel
+	// Parallel is how many layers one pull fetches at a time, and how many are unpacked
+	// at a time for all pulls, pushes and imports together; 0: DefaultParallel.
+	Parallel int
 
 	// Transport asks registries; nil: the registry client's own.
 	Transport http.RoundTripper

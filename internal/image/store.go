@@ -67,6 +67,11 @@ type Store struct {
 	work     keyedLock // one worker for each blob and layer
 	problems []Problem // found by Open
 
+	// unpacking has room for Options.Parallel layers, of whatever images: each takes
+	// the memory that its packer chose, up to zstdWindow. Whoever has a place in it
+	// waits for nothing but the disk.
+	unpacking chan struct{}
+
 	fault func(step string) error // for tests: called between changes of the disk
 }
 
@@ -87,7 +92,7 @@ func open(dir string, opts Options, fault func(string) error) (_ *Store, err err
 		dir: dir, opts: opts, log: opts.Logger, fault: fault,
 		images: map[v1.Hash]*record{}, names: map[string]v1.Hash{}, leases: map[v1.Hash]int{},
 		doomed: map[v1.Hash]bool{}, pins: map[v1.Hash]int{}, recent: map[v1.Hash]time.Time{},
-		flights: map[string]*flight{},
+		flights: map[string]*flight{}, unpacking: make(chan struct{}, opts.Parallel),
 	}
 	// Others have no business in it: layers have the files of images as they
 	// are, with owners and modes that mean something inside a container only.
