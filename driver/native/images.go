@@ -49,7 +49,7 @@ func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.I
 	if err != nil {
 		return driver.Image{}, err
 	}
-	lease, err := d.images.Acquire(found.Target.String())
+	lease, found, err := d.acquire(ctx, want, found)
 	if errors.Is(err, image.ErrNotFound) { // it was pushed, or imported, for other machines
 		return driver.Image{}, &driver.PullError{Image: want.Name, Message: err.Error()}
 	}
@@ -61,6 +61,41 @@ func (d *Driver) ensure(ctx context.Context, want driver.ImageRequest) (driver.I
 		return driver.Image{}, fmt.Errorf("image %s: %w", want.Name, driver.ErrImageVolume)
 	}
 	return driver.Image{ID: found.ID.String(), Digest: found.Manifest.String()}, nil
+}
+
+// acquire leases an image that was found. One that is damaged on disk is repaired
+// first: unpacked again from what is there of it, or else got again, which may bring
+// what its name means by now. It returns what it leases.
+func (d *Driver) acquire(ctx context.Context, want driver.ImageRequest, found image.Image) (*image.Lease, image.Image, error) {
+	lease, err := d.images.Acquire(found.Target.String())
+	if !errors.Is(err, image.ErrDamaged) {
+		return lease, found, err
+	}
+	d.log.Warn("image is damaged on disk and is repaired", slog.String("image", want.Name), slog.String("id", found.ID.String()), slog.Any("error", err))
+	if err := d.images.RepairImage(ctx, found.Target.String()); err != nil {
+		return nil, found, fmt.Errorf("repair image %s: %w", want.Name, driver.Exhausted(err))
+	}
+	lease, err = d.images.Acquire(found.Target.String())
+	if !errors.Is(err, image.ErrDamaged) || d.images.Own(want.Name) { // nobody else has those
+		return lease, found, err
+	}
+	if found, err = d.getAgain(ctx, want, found, err); err != nil {
+		return nil, found, err
+	}
+	lease, err = d.images.Acquire(found.Target.String())
+	return lease, found, err
+}
+
+// getAgain gets an image anew from where it can be had by the name that is wanted.
+// If there is no such place, the damage is the error.
+func (d *Driver) getAgain(ctx context.Context, want driver.ImageRequest, found image.Image, damage error) (image.Image, error) {
+	if there := d.lookOnEngine(ctx, want.Name); there != nil && there.is(found) {
+		return d.importFromEngine(ctx, want.Name)
+	}
+	if known(found).NameFor(want.Name) == nil { // an identifier, or a part of one: a registry takes that for another image's name
+		return image.Image{}, damage
+	}
+	return d.fetch(ctx, want)
 }
 
 // known is what decides who may use an image of the store. It may have further names
@@ -143,6 +178,10 @@ func (d *Driver) takeOver(ctx context.Context, name string) (image.Image, error)
 	if known, err := d.images.Get(name); err == nil && there.is(known) {
 		return known, nil
 	}
+	return d.importFromEngine(ctx, name)
+}
+
+func (d *Driver) importFromEngine(ctx context.Context, name string) (image.Image, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, d.opts.PullTimeout, imageaccess.ErrPullTimeout)
 	defer cancel()
 	found, err := d.images.ImportFromEngine(ctx, d.opts.Engine, name)

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -311,6 +313,89 @@ func TestMovedTagOfAnEnginesImageIsNoticed(t *testing.T) {
 	if strings.Contains(log.String(), "cannot find out") {
 		t.Errorf("a registry was asked for what was built:\n%s", log.String())
 	}
+}
+
+func TestDamagedImageIsRepaired(t *testing.T) {
+	var fetched atomic.Int64
+	address := image.FrontRegistry(t, image.Registry(t), func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+			fetched.Add(1)
+		}
+		return false
+	})
+	pulled := address + "/tine-test/damaged:1"
+	made := push(t, pulled, "damaged", authn.AuthConfig{})
+	config, err := made.ConfigName()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const pushed = "tine.internal/me/damaged:1"
+	archive, err := pack(made, pushed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers := func(dir string) error { return os.RemoveAll(filepath.Join(dir, "images/layers/sha256")) }
+	blobs := func(dir string) error {
+		return errors.Join(os.RemoveAll(filepath.Join(dir, "images/blobs/sha256")), os.Mkdir(filepath.Join(dir, "images/blobs/sha256"), 0o700))
+	}
+	for name, tt := range map[string]struct {
+		image  string
+		damage func(dir string) error
+		fetch  bool // what of it is needed is fetched again
+		fails  bool
+	}{
+		"layer":               {pulled, layers, false, false},
+		"config":              {pulled, func(dir string) error { return os.Remove(filepath.Join(dir, "images/blobs/sha256", config.Hex)) }, true, false},
+		"config overwritten":  {pulled, func(dir string) error { return overwrite(filepath.Join(dir, "images/blobs/sha256", config.Hex)) }, true, false},
+		"all of it":           {pulled, func(dir string) error { return errors.Join(layers(dir), blobs(dir)) }, true, false},
+		"pushed, layer":       {pushed, layers, false, false},
+		"pushed, all of it":   {pushed, func(dir string) error { return errors.Join(layers(dir), blobs(dir)) }, false, true},
+		"identifier, layer":   {config.String(), layers, false, false},
+		"identifier, all":     {config.String(), func(dir string) error { return errors.Join(layers(dir), blobs(dir)) }, false, true},
+		"short id, all of it": {config.Hex[:12], func(dir string) error { return errors.Join(layers(dir), blobs(dir)) }, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			d := openEmpty(t, func(o *native.Options) { o.Dir = dir })
+			if tt.image == pushed {
+				err = d.ImportImages(t.Context(), bytes.NewReader(archive))
+			} else {
+				err = ensure(t, d, "", pulled)
+			}
+			closeNow(t, d)
+			if err := errors.Join(err, tt.damage(dir)); err != nil {
+				t.Fatal(err)
+			}
+			var log bytes.Buffer
+			d = openEmpty(t, func(o *native.Options) { o.Dir, o.Logger = dir, slog.New(slog.NewTextHandler(&log, nil)) })
+			defer closeNow(t, d)
+			before := fetched.Load()
+			for range 2 {
+				err := ensure(t, d, "", tt.image)
+				if (err != nil) != tt.fails {
+					t.Errorf("got %v", err)
+				}
+				if _, isPull := errors.AsType[*driver.PullError](err); isPull {
+					t.Errorf("it was pulled by something that is no name: %v", err)
+				}
+			}
+			if (fetched.Load() > before) != tt.fetch {
+				t.Errorf("%d blobs were fetched", fetched.Load()-before)
+			}
+			if n := strings.Count(log.String(), "is repaired"); n != 1 && !tt.fails {
+				t.Errorf("%d lines say so: %s", n, &log)
+			}
+		})
+	}
+}
+
+// overwrite damages a file without a change of its size.
+func overwrite(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, make([]byte, info.Size()), 0o600)
 }
 
 func TestImageForOtherMachinesIsRefused(t *testing.T) {

@@ -155,6 +155,42 @@ func TestRepairUnpacksFromBlobs(t *testing.T) {
 	lease.Release()
 }
 
+// A pull takes blobs that are there, by their size.
+func TestRepairLetsAPullFetchWhatIsDamaged(t *testing.T) {
+	registry := newRegistry(t)
+	ref := registry.push(t, small(t, "1"), "fn/a:1")
+	s := newStore(t, Options{})
+	got := mustPull(t, s, ref)
+	r := s.images[got.Target]
+	for _, digest := range []v1.Hash{r.Config, r.Layers[0].Blob} {
+		info, err := os.Stat(s.blobPath(digest))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(s.blobPath(digest), make([]byte, info.Size()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.RemoveAll(s.layerPath(r.Layers[0].DiffID)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RepairImage(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Acquire(ref); !errors.Is(err, ErrDamaged) {
+		t.Errorf("without the pull: %v", err)
+	}
+	mustPull(t, s, ref)
+	lease, err := s.Acquire(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease.Release()
+	if err := s.RepairImage(t.Context(), "fn/absent:1"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("absent: %v", err)
+	}
+}
+
 func TestRemove(t *testing.T) {
 	registry := newRegistry(t)
 	s := newStore(t, Options{})

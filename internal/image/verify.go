@@ -81,7 +81,9 @@ func (s *Store) verify(ctx context.Context, path string) (cause string, err erro
 }
 
 // Repair unpacks the layers that images lack and whose blobs are there, and
-// returns what still is missing, which a pull brings.
+// returns what still is missing, which a pull brings. Configs that are damaged, and
+// blobs that cannot be unpacked for that reason, go to quarantine, as a pull takes
+// what is there.
 func (s *Store) Repair(ctx context.Context) ([]Problem, error) {
 	s.mu.Lock()
 	records := make([]*record, 0, len(s.images))
@@ -91,21 +93,53 @@ func (s *Store) Repair(ctx context.Context) ([]Problem, error) {
 	s.mu.Unlock()
 	var left []Problem
 	for _, r := range records {
-		for _, layer := range r.Layers {
-			unpin := s.pin(layer.Blob, layer.DiffID)
-			err := s.ensureLayer(ctx, layer.Blob, layer.DiffID)
-			unpin()
-			if ctx.Err() != nil {
-				return left, context.Cause(ctx)
-			}
-			if errors.Is(err, ErrNoSpace) {
-				return left, err
-			}
-			if err != nil {
-				s.log.Warn("layer cannot be repaired", "layer", layer.DiffID.String(), "error", err)
-			}
+		if err := s.repair(ctx, r); err != nil {
+			return left, err
 		}
 		left = append(left, s.missing(r)...)
 	}
 	return left, nil
+}
+
+// RepairImage does for one image what Repair does for all. Whether the image is
+// whole by then, [Store.Acquire] tells. References are those of [Store.Get].
+func (s *Store) RepairImage(ctx context.Context, ref string) error {
+	s.mu.Lock()
+	r, err := s.find(ref)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.repair(ctx, r)
+}
+
+func (s *Store) repair(ctx context.Context, r *record) error {
+	if r.runs() {
+		s.removeDamaged(ctx, r.Config)
+	}
+	for _, layer := range r.Layers {
+		unpin := s.pin(layer.Blob, layer.DiffID)
+		err := s.ensureLayer(ctx, layer.Blob, layer.DiffID)
+		unpin()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if errors.Is(err, ErrNoSpace) {
+			return err
+		}
+		if err != nil {
+			s.log.Warn("layer cannot be repaired", "layer", layer.DiffID.String(), "error", err)
+			s.removeDamaged(ctx, layer.Blob)
+		}
+	}
+	return nil
+}
+
+// removeDamaged moves a blob to quarantine if it is there and damaged.
+func (s *Store) removeDamaged(ctx context.Context, digest v1.Hash) {
+	path := s.blobPath(digest)
+	if cause, err := s.verify(ctx, path); err == nil && cause != "" {
+		problem := s.quarantine(path, cause)
+		s.log.Warn("damaged blob of an image", "problem", problem.String())
+	}
 }
