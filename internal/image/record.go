@@ -33,6 +33,10 @@ type record struct {
 	Stored   time.Time  `json:"stored"`
 	Loaded   bool       `json:"loaded,omitempty"` // from an archive, so that no registry need have it
 
+	// Removed is in the file of an image that was removed while it was leased: if the
+	// process ends before the lease does, the next one removes it. See Store.doomed.
+	Removed bool `json:"removed,omitempty"`
+
 	lastUse  atomic.Int64                  // Unix nanoseconds
 	savedUse atomic.Int64                  // the last one that became the file's mtime
 	needed   atomic.Pointer[v1.ConfigFile] // see Lease.Config
@@ -105,13 +109,13 @@ func (s *Store) commitOnce(r *record, names []string) (*record, error) {
 		return nil, err
 	}
 	s.mu.Lock()
-	old := s.images[r.Target]
+	old, doomed := s.images[r.Target], s.doomed[r.Target]
 	s.mu.Unlock()
 	if old != nil {
 		s.keepParts(r, old)
 		r.Loaded = r.Loaded || old.Loaded
 	}
-	if old != nil && old.Loaded == r.Loaded && old.Manifest == r.Manifest && slices.Equal(old.Layers, r.Layers) && slices.Equal(old.Blobs, r.Blobs) {
+	if old != nil && !doomed && !old.Removed && old.Loaded == r.Loaded && old.Manifest == r.Manifest && slices.Equal(old.Layers, r.Layers) && slices.Equal(old.Blobs, r.Blobs) {
 		r = old
 		s.touch(r)
 	} else if err := s.writeRecord(r); err != nil {
@@ -140,6 +144,18 @@ func (s *Store) writeRecord(r *record) error {
 		return err
 	}
 	r.lastUse.Store(time.Now().UnixNano())
+	return s.writeFile(s.recordPath(r.Target), content)
+}
+
+// markRemoved writes a record that is read as one of a removed image.
+func (s *Store) markRemoved(r *record) error {
+	content, err := json.Marshal(struct {
+		*record
+		Removed bool `json:"removed"`
+	}{r, true})
+	if err != nil {
+		return err
+	}
 	return s.writeFile(s.recordPath(r.Target), content)
 }
 
@@ -195,7 +211,9 @@ func (s *Store) load() error {
 			continue
 		}
 		s.images[r.Target] = r
-		s.problems = append(s.problems, s.missing(r)...)
+		if !r.Removed {
+			s.problems = append(s.problems, s.missing(r)...)
+		}
 	}
 	content, err := os.ReadFile(s.path(namesName))
 	if errors.Is(err, os.ErrNotExist) {

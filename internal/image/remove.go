@@ -93,8 +93,37 @@ func (s *Store) remove(ref string) error {
 	s.mu.Lock()
 	s.doomed[r.Target] = true // from here on it cannot be leased
 	s.mu.Unlock()
-	_, err = s.discard([]*record{r})
-	return err
+	if _, err = s.discard([]*record{r}); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	isLeased := s.images[r.Target] == r
+	s.mu.Unlock()
+	if !isLeased {
+		return nil
+	}
+	if err := s.markRemoved(r); err != nil {
+		return fmt.Errorf("remember that image %s is removed: %w", r.Target, err)
+	}
+	return nil
+}
+
+// dropRemoved removes what was removed while it was leased, before the store was
+// opened.
+func (s *Store) dropRemoved() {
+	var victims []*record
+	for _, r := range s.images {
+		if r.Removed {
+			victims = append(victims, r)
+		}
+	}
+	if len(victims) == 0 {
+		return
+	}
+	_, err := s.discard(victims)
+	if err = errors.Join(err, s.emptyTrash()); err != nil {
+		s.log.Warn("images that were removed before stay on disk until the next start", "error", err)
+	}
 }
 
 // drop removes an image that was removed while it was leased.

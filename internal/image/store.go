@@ -116,6 +116,7 @@ func open(dir string, opts Options, fault func(string) error) (_ *Store, err err
 	if err := s.load(); err != nil {
 		return nil, s.unusable(err)
 	}
+	s.dropRemoved()
 	for _, p := range s.problems {
 		s.log.Warn("problem in the image store", "object", p.Object, "cause", p.Cause, "repair", p.Repair)
 	}

@@ -155,6 +155,40 @@ func TestRepairUnpacksFromBlobs(t *testing.T) {
 	lease.Release()
 }
 
+func TestImageThatWasRemovedWhileLeasedDoesNotOutliveACrash(t *testing.T) {
+	registry := newRegistry(t)
+	ref := registry.push(t, small(t, "1"), "fn/a:1")
+	for name, comesBack := range map[string]bool{"removed": false, "pulled again": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t, Options{})
+			got := mustPull(t, s, ref)
+			if _, err := s.Acquire(ref); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Remove(ref); err != nil {
+				t.Fatal(err)
+			}
+			if comesBack {
+				mustPull(t, s, ref)
+			}
+			if err := s.Close(); err != nil { // leases do not outlive it, as in a crash
+				t.Fatal(err)
+			}
+			s = openStore(t, s.Dir(), Options{})
+			if len(s.Problems()) != 0 {
+				t.Errorf("problems: %v", s.Problems())
+			}
+			if _, err := s.Get(got.Target.String()); (err == nil) != comesBack {
+				t.Errorf("got %v", err)
+			}
+			if paths, err := s.content(t.Context()); err != nil || (len(paths) > 0) != comesBack {
+				t.Errorf("on disk: %v %v", paths, err)
+			}
+			checkTmp(t, s)
+		})
+	}
+}
+
 // A pull takes blobs that are there, by their size.
 func TestRepairLetsAPullFetchWhatIsDamaged(t *testing.T) {
 	registry := newRegistry(t)
