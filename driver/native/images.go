@@ -175,10 +175,24 @@ func (d *Driver) takeOver(ctx context.Context, name string) (image.Image, error)
 	if there == nil {
 		return image.Image{}, image.ErrNotFound
 	}
-	if known, err := d.images.Get(name); err == nil && there.is(known) {
+	if known, ok := d.inStore(name, there); ok {
 		return known, nil
 	}
 	return d.importFromEngine(ctx, name)
+}
+
+// inStore is an engine's image as the store has it already.
+func (d *Driver) inStore(name string, there *onEngine) (image.Image, bool) {
+	found, err := d.images.Get(name)
+	if errors.Is(err, image.ErrNotFound) && strings.Contains(name, "@") {
+		// By a digest it got no name when it was taken over. What is private by the
+		// names that the store has is not given out by the engine's word.
+		found, err = d.images.Get(there.id)
+		if err == nil && (found.ID.Hex == "" || d.access.IsPrivate(known(found))) {
+			return image.Image{}, false
+		}
+	}
+	return found, err == nil && there.is(found)
 }
 
 func (d *Driver) importFromEngine(ctx context.Context, name string) (image.Image, error) {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -17,7 +18,12 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	engineimage "github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/client"
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/docker"
@@ -312,6 +318,76 @@ func TestMovedTagOfAnEnginesImageIsNoticed(t *testing.T) {
 	}
 	if strings.Contains(log.String(), "cannot find out") {
 		t.Errorf("a registry was asked for what was built:\n%s", log.String())
+	}
+}
+
+// oneImage is an engine that has one image, by its digest alone.
+type oneImage struct {
+	id      string
+	archive []byte
+	saved   int
+}
+
+func (e *oneImage) ImageInspect(_ context.Context, name string, _ ...client.ImageInspectOption) (client.ImageInspectResult, error) {
+	return client.ImageInspectResult{InspectResponse: engineimage.InspectResponse{ID: e.id, RepoDigests: []string{name}}}, nil
+}
+
+func (e *oneImage) ImageSave(context.Context, []string, ...client.ImageSaveOption) (client.ImageSaveResult, error) {
+	e.saved++
+	return io.NopCloser(bytes.NewReader(e.archive)), nil
+}
+
+func (e *oneImage) Close() error { return nil }
+
+func TestImageIsTakenOverByItsDigestOnce(t *testing.T) {
+	made, err := imageOf([]byte("engine"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := made.ConfigName()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, err := name.NewDigest("127.0.0.1:1/tine-test/engine@sha256:" + strings.Repeat("0", 64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packed bytes.Buffer
+	if err := tarball.MultiRefWrite(map[name.Reference]v1.Image{asked: made}, &packed); err != nil {
+		t.Fatal(err)
+	}
+	engine := &oneImage{id: id.String(), archive: packed.Bytes()}
+	dir := t.TempDir()
+	d := openEmpty(t, func(o *native.Options) { o.Dir, o.Engine = dir, engine })
+	defer closeNow(t, d)
+	ask := func() {
+		t.Helper()
+		got, err := d.EnsureImage(t.Context(), driver.ImageRequest{Name: asked.String()})
+		if err != nil || got.ID != id.String() {
+			t.Fatalf("%+v %v", got, err)
+		}
+	}
+	for range 3 {
+		ask()
+	}
+	if engine.saved != 1 {
+		t.Errorf("the engine sent it %d times", engine.saved)
+	}
+	// What is lost of it is in the engine still.
+	for _, kind := range []string{"blobs", "layers"} {
+		lost, err := filepath.Glob(filepath.Join(dir, "images", kind, "sha256", "*"))
+		if err != nil || len(lost) == 0 {
+			t.Fatal(lost, err)
+		}
+		for _, path := range lost {
+			if err := os.RemoveAll(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ask()
+	if engine.saved != 2 {
+		t.Errorf("after the damage the engine had sent it %d times", engine.saved)
 	}
 }
 
