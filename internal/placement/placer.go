@@ -180,24 +180,33 @@ var errNextSweep = errors.New("no runner took the call")
 
 // place sweeps until a runner takes the call or it is given up.
 func (x *placing) place(ctx context.Context) (*invoke.Response, error) {
-	p := x.placer
 	woken := true
 	for sweep := 1; ; sweep++ {
-		if err := x.left(ctx); err != nil {
-			return nil, err
-		}
-		runners, err := p.opts.Pool.Runners(ctx, x.call)
-		p.opts.Observer.PoolAsked(len(runners), err)
-		x.poolErr, x.known = err, len(runners)
-		if len(runners) == 0 && isFinal(err) {
-			return nil, x.over(PoolFailed, err)
-		}
-		response, err := x.sweep(ctx, p.membersOf(runners), woken)
+		before := x.attempts
+		response, err := x.ask(ctx, woken)
 		if !errors.Is(err, errNextSweep) {
+			if woken && x.waiter != nil && (x.attempts == before || errors.Is(err, invoke.ErrNotPlaced)) {
+				x.placer.line.wakeFirst() // it has not used the room for which it was woken
+			}
 			return response, err
 		}
 		woken = x.wait(ctx, sweep)
 	}
+}
+
+// ask asks the pool which runners there are, and sweeps them.
+func (x *placing) ask(ctx context.Context, woken bool) (*invoke.Response, error) {
+	p := x.placer
+	if err := x.left(ctx); err != nil {
+		return nil, err
+	}
+	runners, err := p.opts.Pool.Runners(ctx, x.call)
+	p.opts.Observer.PoolAsked(len(runners), err)
+	x.poolErr, x.known = err, len(runners)
+	if len(runners) == 0 && isFinal(err) {
+		return nil, x.over(PoolFailed, err)
+	}
+	return x.sweep(ctx, p.membersOf(runners), woken)
 }
 
 // isFinal reports whether a pool's error means that there will be no runners for
