@@ -107,6 +107,7 @@ func (s *supply) seal() {
 	}
 	s.mu.Lock()
 	s.sealed = true
+	s.dropReadLocked()
 	closing := s.current.isAway() && s.closeLocked()
 	s.mu.Unlock()
 	if closing {
@@ -143,6 +144,17 @@ func (s *supply) closeLocked() bool {
 func (s *supply) dropLocked() {
 	s.all.used.Add(-s.counted)
 	s.kept, s.counted = nil, 0
+}
+
+// dropReadLocked forgets what was kept if nobody can read it any more: the attempt at
+// hand, which is the last, has all of the body or needs no more. Its answer may take
+// long.
+func (s *supply) dropReadLocked() {
+	v := s.current
+	if s.sealed && (v.isAway() || s.ended != nil && v.read == len(s.kept)) {
+		s.dropLocked()
+		v.read = 0
+	}
 }
 
 // readPiece reads one piece from the client.
@@ -218,6 +230,7 @@ func (v *view) next(p []byte) (int, <-chan struct{}, error) {
 		v.read += n
 		return n, nil, nil
 	case s.ended != nil:
+		s.dropReadLocked()
 		return 0, nil, s.ended
 	case s.changed != nil: // an attempt before this one has asked
 	case s.sealed:
@@ -238,7 +251,11 @@ func (v *view) Close() error {
 	v.once.Do(func() { close(v.away) })
 	s := v.supply
 	s.mu.Lock()
-	closing := s.sealed && v == s.current && s.closeLocked()
+	closing := false
+	if s.sealed && v == s.current {
+		s.dropReadLocked()
+		closing = s.closeLocked()
+	}
 	s.mu.Unlock()
 	if closing {
 		return s.from.Close()

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 
 	"pgregory.net/rapid"
@@ -193,6 +194,49 @@ func TestBrokenBody(t *testing.T) {
 type iotestErr struct{ err error }
 
 func (e iotestErr) Read([]byte) (int, error) { return 0, e.err }
+
+// Nothing is kept while an answer is read, once nobody can read it.
+func TestNothingIsKeptBesideAnAnswer(t *testing.T) {
+	const size = 90_000
+	for _, tt := range []struct {
+		name          string
+		before, after int64 // what the runner reads before it answers, and after that
+		closed        bool  // by the runner, before it answers
+	}{
+		{"read to its end", size + 1, 0, false},
+		{"given up", size / 2, 0, true},
+		{"all of it is here, and read to its end later", size - 1, 2, false},
+		{"read to its end later", size / 2, size, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			body := text(size)
+			from := &request{Reader: iotest.DataErrReader(strings.NewReader(body))}
+			s := supplyOf(&invoke.Call{Body: from}, 1<<20, &budget{max: 1 << 20})
+			view, _ := s.open()
+			var got bytes.Buffer
+			if _, err := io.CopyN(&got, view, tt.before); err != nil && !errors.Is(err, io.EOF) {
+				t.Fatal(err)
+			}
+			if s.all.used.Load() == 0 {
+				t.Fatal("nothing is kept for another attempt")
+			}
+			if tt.closed {
+				view.Close()
+			}
+			s.seal()
+			if _, err := io.CopyN(&got, view, tt.after); err != nil && !errors.Is(err, io.EOF) {
+				t.Fatal(err)
+			}
+			if used := s.all.used.Load(); used != 0 || s.kept != nil {
+				t.Errorf("%d bytes are kept", used)
+			}
+			if !tt.closed && got.String() != body {
+				t.Errorf("it has read %d bytes", got.Len())
+			}
+			s.close()
+		})
+	}
+}
 
 // All calls together keep no more than they may.
 func TestBudgetOfKeptBodies(t *testing.T) {
