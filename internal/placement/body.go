@@ -38,6 +38,7 @@ type supply struct {
 	counted int64         // bytes of kept that the budget has
 	begun   bool          // something was asked of from
 	sealed  bool          // nothing more is kept, and there is no other attempt
+	limit   string        // the setting that it is for; "": a runner has answered, or the call is over
 	closed  bool          // from is
 	ended   error         // how from ended, behind what is kept
 	changed chan struct{} // closed when the piece that is being read is there; nil: none is
@@ -90,14 +91,14 @@ func (s *supply) open() (io.ReadCloser, bool) {
 	return s.current, true
 }
 
-// again reports whether open would succeed.
-func (s *supply) again() bool {
+// again reports whether open would succeed, and which setting keeps it from that.
+func (s *supply) again() (ok bool, limit string) {
 	if s.from == nil {
-		return true
+		return true, ""
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.sealed
+	return !s.sealed, s.limit
 }
 
 // seal says that there is no other attempt. The one at hand reads on.
@@ -168,8 +169,10 @@ func (s *supply) readPiece() {
 	}
 	switch {
 	case n == 0 || s.sealed:
-	case int64(len(s.kept)+n) > s.max || !s.all.take(int64(n)):
-		s.sealed = true
+	case int64(len(s.kept)+n) > s.max:
+		s.sealed, s.limit = true, "FN_LB_MAX_KEPT_BODY"
+	case !s.all.take(int64(n)):
+		s.sealed, s.limit = true, "FN_LB_MAX_KEPT_BODIES"
 	default:
 		s.counted += int64(n)
 	}

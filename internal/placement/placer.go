@@ -249,9 +249,9 @@ func (x *placing) sweep(ctx context.Context, members []*Member, woken bool) (*in
 			if err == nil || !errors.Is(err, invoke.ErrNotPlaced) {
 				return response, err
 			}
-			if !x.body.again() {
-				return nil, x.over(TimedOut, fmt.Errorf("%w: %w, and no other runner can be tried as more of the request's body was sent than FN_LB_MAX_KEPT_BODY keeps: %s",
-					model.ErrServerBusy, invoke.ErrNotPlaced, err.Error()))
+			if ok, limit := x.body.again(); !ok {
+				return nil, x.over(TimedOut, fmt.Errorf("%w: %w, and no other runner can be tried as more of the request's body was sent than %s lets be kept: %s",
+					model.ErrServerBusy, invoke.ErrNotPlaced, limit, err.Error()))
 			}
 		}
 	}
