@@ -49,7 +49,7 @@ type health struct {
 	failures int  // in a row
 	failing  bool // it is left alone until retryAt
 	lost     bool // it failed to execute what it took
-	failedAt time.Time
+	failedAt time.Time // latest; what began before says nothing new, also when it has recovered
 	retryAt  time.Time
 	tryUntil time.Time // a call that tries it has so long to find out
 }
@@ -104,6 +104,14 @@ func (m *Member) standing(now time.Time, mayTry bool) standing {
 // that has failed: what was under way before says nothing of how it is now.
 func (h *health) recovers(began time.Time) bool { return !h.failing || !began.Before(h.failedAt) }
 
+// recover replaces it by that of a runner that works. It reports whether the runner was
+// failing.
+func (h *health) recover(by health) (recovered bool) {
+	recovered, by.failedAt = h.failing, h.failedAt
+	*h = by
+	return recovered
+}
+
 // answered notes that the runner has executed a call that began at that time. It
 // reports whether it was failing.
 func (m *Member) answered(began time.Time) (recovered bool) {
@@ -112,9 +120,7 @@ func (m *Member) answered(began time.Time) (recovered bool) {
 	if !m.health.recovers(began) {
 		return false
 	}
-	recovered = m.health.failing
-	m.health = health{}
-	return recovered
+	return m.health.recover(health{})
 }
 
 // full notes that the runner, which is well, had no room for a call that began at
@@ -125,8 +131,7 @@ func (m *Member) full(began, now time.Time) (recovered bool) {
 	if !m.health.recovers(began) {
 		return false
 	}
-	recovered = m.health.failing
-	m.health = health{refusals: m.health.refusals, busyUntil: m.health.busyUntil}
+	recovered = m.health.recover(health{refusals: m.health.refusals, busyUntil: m.health.busyUntil})
 	if h := &m.health; !now.Before(h.busyUntil) { // those that came together count as one
 		h.refusals++
 		h.busyUntil = now.Add(doubled(firstBusyPause, h.refusals, maxBusyPause))
@@ -143,9 +148,7 @@ func (m *Member) well(began time.Time) (recovered bool) {
 	if m.health.lost || !m.health.recovers(began) {
 		return false
 	}
-	recovered = m.health.failing
-	m.health = health{refusals: m.health.refusals, busyUntil: m.health.busyUntil}
-	return recovered
+	return m.health.recover(health{refusals: m.health.refusals, busyUntil: m.health.busyUntil})
 }
 
 // hasRoom notes that a call at the runner ended.
@@ -155,25 +158,26 @@ func (m *Member) hasRoom() {
 	m.mu.Unlock()
 }
 
-// failed notes that the runner could not be reached, or with lost that it took a
-// call and lost it. It reports whether the runner is failing now and was not.
-func (m *Member) failed(now time.Time, lost bool, maxBackoff time.Duration) (began bool) {
+// failed notes that the runner could not be reached by what began at that time, or with
+// lost that it took a call then and lost it. It reports whether the runner is failing
+// now and was not.
+func (m *Member) failed(began, now time.Time, lost bool, maxBackoff time.Duration) (begins bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h := &m.health
-	if h.failing && now.Before(h.retryAt) {
-		return false // those that failed together count as one
+	if began.Before(h.failedAt) || h.failing && now.Before(h.retryAt) {
+		return false // those that failed together count as one, whenever that is noticed
 	}
 	h.failures++
-	h.failedAt, h.lost = now, lost
-	h.tryUntil = time.Time{}
+	h.lost = lost
 	if lost && !h.failing && h.failures < lossesToFail {
 		return false
 	}
-	began = !h.failing
-	h.failing = true
+	begins = !h.failing
+	h.failing, h.failedAt = true, now
+	h.tryUntil = time.Time{}
 	h.retryAt = now.Add(jittered(doubled(firstBackoff, h.failures, maxBackoff)))
-	return began
+	return begins
 }
 
 // doubled returns first for the first time, then twice as much each time.

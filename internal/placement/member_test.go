@@ -3,6 +3,7 @@ package placement
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -49,7 +50,7 @@ func TestUnreachableRunnerIsTriedLess(t *testing.T) {
 func TestOneCallTriesAFailingRunner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMember(&fake{address: "a:1"})
-		if !m.failed(time.Now(), false, time.Minute) || m.standing(time.Now(), true) != failing {
+		if !m.failed(time.Now(), time.Now(), false, time.Minute) || m.standing(time.Now(), true) != failing {
 			t.Fatal("it is not failing")
 		}
 		time.Sleep(firstBackoff)
@@ -60,7 +61,7 @@ func TestOneCallTriesAFailingRunner(t *testing.T) {
 		if m.standing(time.Now(), true) != due {
 			t.Error("a call that takes long keeps others from trying")
 		}
-		if m.failed(time.Now(), false, time.Minute) {
+		if m.failed(time.Now(), time.Now(), false, time.Minute) {
 			t.Error("it was failing")
 		}
 		if m.standing(time.Now(), true) != failing {
@@ -71,6 +72,73 @@ func TestOneCallTriesAFailingRunner(t *testing.T) {
 		}
 		if !m.answered(time.Now()) || m.standing(time.Now(), true) != ready {
 			t.Error("it has not recovered")
+		}
+	})
+}
+
+// What began before a runner failed and fails later is of the same incident, also if
+// the runner has recovered meanwhile.
+func TestFailuresOfOneIncidentCountOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMember(&fake{address: "a:1"})
+		early := time.Now()
+		time.Sleep(time.Millisecond)
+		if !m.failed(early, time.Now(), false, time.Minute) {
+			t.Fatal("it is not failing")
+		}
+		for range 10 { // its pause is over each time
+			time.Sleep(time.Second)
+			if m.failed(early, time.Now(), false, time.Minute) || m.state(time.Now()) != "failing" {
+				t.Fatal("it is failing no more, or began to again")
+			}
+		}
+		if m.health.failures != 1 {
+			t.Errorf("%d failures in a row are counted", m.health.failures)
+		}
+		for name, recovered := range map[string]func() bool{
+			"answered": func() bool { return m.answered(time.Now()) },
+			"full":     func() bool { return m.full(time.Now(), time.Now()) },
+			"well":     func() bool { return m.well(time.Now()) },
+		} {
+			if !recovered() {
+				t.Fatal(name, "it has not recovered")
+			}
+			for range 10 {
+				time.Sleep(time.Second)
+				if m.failed(early, time.Now(), false, time.Minute) || m.failed(early, time.Now(), true, time.Minute) {
+					t.Fatal(name, "it has recovered, and a call of before made it failing")
+				}
+			}
+			if !m.failed(time.Now(), time.Now(), false, time.Minute) {
+				t.Fatal(name, "a new failure does not count")
+			}
+		}
+	})
+}
+
+// Connections of before a crash that are found dead later say nothing of the runner
+// that has started again.
+func TestLateLossesOfARunnerThatIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		found := make(chan struct{})
+		lost := func(context.Context, *invoke.Call) (*invoke.Response, error) {
+			<-found
+			return nil, errLost
+		}
+		a := inTurn(lost, lost, lost, failWith(errUnreachable), answerWith("a"))
+		p := New(Options{Pool: poolOf(a), Policy: NewNaive()})
+		for i := range 3 {
+			go p.Invoke(t.Context(), callOf(fmt.Sprint("f", i)))
+			synctest.Wait()
+		}
+		time.Sleep(time.Second)
+		response, err := p.Invoke(t.Context(), callOf("f")) // is refused at first
+		finish(t, response, err)
+		time.Sleep(time.Minute)
+		close(found)
+		synctest.Wait()
+		if got := p.Levels()[0].State; got != "ready" {
+			t.Errorf("it is %s", got)
 		}
 	})
 }
