@@ -71,7 +71,7 @@ func (x *placing) notPlaced(ctx context.Context, m *Member, err error) {
 	isBusy := errors.Is(err, model.ErrServerBusy) || model.Describe(err).Status == http.StatusServiceUnavailable
 	p.opts.Observer.NotPlaced(isBusy)
 	if !isBusy {
-		p.failing(m, m.failed(x.attempted, time.Now(), false, p.opts.MaxBackoff), err)
+		p.failing(m, m.failed(x.attempted, time.Now(), p.opts.MaxBackoff), err)
 		return
 	}
 	p.recovered(m, m.full(x.attempted, time.Now()))
@@ -88,7 +88,7 @@ func (x *placing) failed(ctx context.Context, m *Member, err error) error {
 	case ctx.Err() != nil:
 		return x.over(PlacedAbort, err)
 	case model.Describe(err).Kind == model.ErrInternal:
-		p.failing(m, m.failed(x.attempted, time.Now(), true, p.opts.MaxBackoff), err)
+		p.failing(m, m.lost(x.call.Fn.ID, x.attempted, time.Now(), p.opts.MaxBackoff), err)
 	default: // the runner has said what was wrong
 		p.recovered(m, m.answered(x.attempted))
 		if p.tracker != nil {

@@ -50,7 +50,7 @@ func TestUnreachableRunnerIsTriedLess(t *testing.T) {
 func TestOneCallTriesAFailingRunner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMember(&fake{address: "a:1"})
-		if !m.failed(time.Now(), time.Now(), false, time.Minute) || m.standing(time.Now(), true) != failing {
+		if !m.failed(time.Now(), time.Now(), time.Minute) || m.standing(time.Now(), true) != failing {
 			t.Fatal("it is not failing")
 		}
 		time.Sleep(firstBackoff)
@@ -61,7 +61,7 @@ func TestOneCallTriesAFailingRunner(t *testing.T) {
 		if m.standing(time.Now(), true) != due {
 			t.Error("a call that takes long keeps others from trying")
 		}
-		if m.failed(time.Now(), time.Now(), false, time.Minute) {
+		if m.failed(time.Now(), time.Now(), time.Minute) {
 			t.Error("it was failing")
 		}
 		if m.standing(time.Now(), true) != failing {
@@ -83,12 +83,12 @@ func TestFailuresOfOneIncidentCountOnce(t *testing.T) {
 		m := NewMember(&fake{address: "a:1"})
 		early := time.Now()
 		time.Sleep(time.Millisecond)
-		if !m.failed(early, time.Now(), false, time.Minute) {
+		if !m.failed(early, time.Now(), time.Minute) {
 			t.Fatal("it is not failing")
 		}
 		for range 10 { // its pause is over each time
 			time.Sleep(time.Second)
-			if m.failed(early, time.Now(), false, time.Minute) || m.state(time.Now()) != "failing" {
+			if m.failed(early, time.Now(), time.Minute) || m.state(time.Now()) != "failing" {
 				t.Fatal("it is failing no more, or began to again")
 			}
 		}
@@ -105,11 +105,11 @@ func TestFailuresOfOneIncidentCountOnce(t *testing.T) {
 			}
 			for range 10 {
 				time.Sleep(time.Second)
-				if m.failed(early, time.Now(), false, time.Minute) || m.failed(early, time.Now(), true, time.Minute) {
+				if m.failed(early, time.Now(), time.Minute) || m.lost("f", early, time.Now(), time.Minute) {
 					t.Fatal(name, "it has recovered, and a call of before made it failing")
 				}
 			}
-			if !m.failed(time.Now(), time.Now(), false, time.Minute) {
+			if !m.failed(time.Now(), time.Now(), time.Minute) {
 				t.Fatal(name, "a new failure does not count")
 			}
 		}
@@ -150,8 +150,8 @@ func TestRunnerThatLosesCalls(t *testing.T) {
 		lossy := &fake{address: "lossy:1", invoke: failWith(errLost)}
 		p := New(Options{Pool: poolOf(lossy, &fake{address: "b:1", invoke: answerWith("b")}), Policy: NewNaive()})
 		failed := 0
-		for range 1000 {
-			if _, err := p.Invoke(t.Context(), callOf("f")); err != nil {
+		for i := range 1000 {
+			if _, err := p.Invoke(t.Context(), callOf(fmt.Sprint("f", i))); err != nil {
 				failed++
 			}
 		}
@@ -160,6 +160,66 @@ func TestRunnerThatLosesCalls(t *testing.T) {
 		}
 		if lossy.calls.Load() != int64(failed) {
 			t.Errorf("%d calls were lost, and %d tried", failed, lossy.calls.Load())
+		}
+	})
+}
+
+// A function of which every call is lost may be broken itself: the runners go on with
+// all others, and what is warm there is not forgotten.
+func TestOneBrokenFunctionIsNoFailingRunner(t *testing.T) {
+	eachPolicy(t, func(t *testing.T, policy Policy) {
+		synctest.Test(t, func(t *testing.T) {
+			launches := func(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
+				if call.Fn.ID == "broken" {
+					return nil, errors.New("start container: no such program")
+				}
+				return answerWith("hello")(ctx, call)
+			}
+			p := New(Options{Pool: poolOf(&fake{address: "a:1", invoke: launches}, &fake{address: "b:1", invoke: launches}), Policy: policy})
+			response, err := p.Invoke(t.Context(), callOf("warm"))
+			finish(t, response, err)
+			for range 100 {
+				if _, err := p.Invoke(t.Context(), callOf("broken")); err == nil {
+					t.Fatal("no error")
+				}
+			}
+			for _, level := range p.Levels() {
+				if level.State != "ready" {
+					t.Errorf("%s is %s", level.Address, level.State)
+				}
+			}
+			if c, ok := policy.(*choices); ok && !c.functions["warm"].runs[0].warm() {
+				t.Error("what is warm was forgotten")
+			}
+		})
+	})
+}
+
+// A runner that could not be reached recovers when it says that it is well, also if a
+// broken function was lost there; one that loses several functions when a call succeeds.
+func TestRecoveryOfARunnerThatLosesCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMember(&fake{address: "a:1"})
+		if !m.failed(time.Now(), time.Now(), time.Minute) {
+			t.Fatal("it is not failing")
+		}
+		for range 10 {
+			time.Sleep(time.Minute)
+			m.lost("broken", time.Now(), time.Now(), time.Minute)
+		}
+		if m.state(time.Now()) != "failing" || !m.well(time.Now()) {
+			t.Error("it can be reached again, and has not recovered")
+		}
+		if !m.lost("f", time.Now(), time.Now(), time.Minute) {
+			t.Error("losses were forgotten as it can be reached")
+		}
+		if m.well(time.Now()) || !m.answered(time.Now()) {
+			t.Error("it has recovered without an answer, or not with one")
+		}
+		for range lossesToFail {
+			if m.lost("f", time.Now(), time.Now(), time.Minute) {
+				t.Error("losses of before an answer count")
+			}
 		}
 	})
 }

@@ -65,7 +65,7 @@ func (p *Placer) probe(ctx context.Context, m *Member, prober Prober) {
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		p.failing(m, m.failed(began, time.Now(), false, p.opts.MaxBackoff), fmt.Errorf("ask it how it is: %w", err))
+		p.failing(m, m.failed(began, time.Now(), p.opts.MaxBackoff), fmt.Errorf("ask it how it is: %w", err))
 	default:
 		m.others.Store(max(int64(report.Active)-m.inFlight.Load(), 0))
 		p.recovered(m, m.well(began))
