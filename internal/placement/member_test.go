@@ -261,6 +261,64 @@ func TestLeavingCallersAreNoFailingRunner(t *testing.T) {
 	})
 }
 
+// What the error of a call says of a runner that was failing, and of one that was not:
+// also if the caller leaves at the same moment, but nothing if the error is the
+// request's own, or comes from the caller.
+func TestWhatErrorsSayOfARunner(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		err     error
+		leaves  bool // the caller, before the error is there
+		before  bool // whether it was failing
+		after   bool
+		outcome Outcome
+	}{
+		{"function failed", model.ErrFunctionFailed, false, true, false, PlacedError},
+		{"function failed, and left", model.ErrFunctionFailed, true, true, false, PlacedError},
+		{"lost", errLost, false, false, true, PlacedError},
+		{"lost, and left", errLost, true, false, true, PlacedError},
+		{"request too large", model.ErrRequestTooLarge, false, true, true, PlacedError},
+		{"request too slow", model.ErrRequestTimeout, false, true, true, PlacedError},
+		{"broken request", fmt.Errorf("%w: malformed chunk", model.ErrClientCanceled), false, true, true, PlacedError},
+		{"left", fmt.Errorf("%w: runner a", model.ErrClientCanceled), true, true, true, PlacedAbort},
+		{"left, in plain words", context.Canceled, true, false, false, PlacedAbort},
+		{"time is over", fmt.Errorf("%w: runner a", model.ErrReservation), true, true, true, PlacedAbort},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &fake{address: "a:1", invoke: failWith(errLost)}
+				seen := &outcomes{}
+				p := New(Options{Pool: poolOf(a), Policy: NewNaive(), Observer: seen})
+				losses := lossesToFail - 1
+				if tt.before {
+					losses++
+				}
+				for i := range losses {
+					p.Invoke(t.Context(), callOf(fmt.Sprint("f", i)))
+				}
+				time.Sleep(time.Second) // it is to be tried
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				a.invoke = func(context.Context, *invoke.Call) (*invoke.Response, error) {
+					if tt.leaves {
+						cancel()
+					}
+					return nil, tt.err
+				}
+				if _, err := p.Invoke(ctx, callOf("f")); !errors.Is(err, tt.err) {
+					t.Errorf("got %v", err)
+				}
+				if got := p.Levels()[0].State; (got == "failing") != tt.after {
+					t.Errorf("it is %s", got)
+				}
+				if got := seen.outcomes[losses]; got != tt.outcome {
+					t.Errorf("got outcome %v, want %v", got, tt.outcome)
+				}
+			})
+		})
+	}
+}
+
 // If no runner works, all are tried.
 func TestAllRunnersFail(t *testing.T) {
 	eachPolicy(t, func(t *testing.T, policy Policy) {
