@@ -489,6 +489,108 @@ func TestFrozenRunner(t *testing.T) {
 	})
 }
 
+// perFunction is a pool that has other runners for each function.
+type perFunction map[string][]Runner
+
+func (f perFunction) Runners(_ context.Context, call *invoke.Call) ([]Runner, error) {
+	return f[call.Fn.ID], nil
+}
+
+func (f perFunction) Close(context.Context) error { return nil }
+
+// A runner that few functions have recovers like others, also while calls are for other
+// runners.
+func TestRarelyUsedRunnerRecovers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		rare := &asked{fake: &fake{address: "rare:1"}, probe: func(context.Context) (Report, error) {
+			if down.Load() {
+				return Report{}, errUnreachable
+			}
+			return Report{}, nil
+		}}
+		rare.invoke = func(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
+			if down.Load() {
+				return nil, errUnreachable
+			}
+			return answerWith("rare")(ctx, call)
+		}
+		well := func(context.Context) (Report, error) { return Report{}, nil }
+		other := &asked{fake: &fake{address: "other:1", invoke: answerWith("other")}, probe: well}
+		often := &asked{fake: &fake{address: "often:1", invoke: answerWith("often")}, probe: well}
+		p := New(Options{Pool: perFunction{"rare": {rare, other}, "often": {often}}, Policy: NewNaive()})
+		p.Start()
+		call := func(n int, fnID string) {
+			for range n {
+				response, err := p.Invoke(t.Context(), callOf(fnID))
+				finish(t, response, err)
+			}
+		}
+		call(20, "rare")
+		time.Sleep(3*DefaultProbeInterval + DefaultProbeInterval/2) // between two times at which they are asked
+		down.Store(true)
+		call(20, "rare")
+		call(1, "often")
+		time.Sleep(DefaultProbeInterval)
+		down.Store(false)
+		time.Sleep(2 * DefaultProbeInterval)
+		before := rare.calls.Load()
+		call(20, "rare")
+		if rare.calls.Load() == before {
+			t.Error("it works again and gets no calls")
+		}
+		if err := p.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A runner is remembered as long as calls are for it, and is asked how it is for some
+// time after the last.
+func TestMembersAreSeenByCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asks atomic.Int64
+		a := &asked{fake: &fake{address: "a:1", invoke: answerWith("a")}, probe: func(context.Context) (Report, error) {
+			asks.Add(1)
+			return Report{}, nil
+		}}
+		p := New(Options{Pool: perFunction{"f": {a}, "g": {&fake{address: "b:1", invoke: answerWith("b")}}}, Policy: NewNaive()})
+		p.Start()
+		call := func(fnID string) {
+			response, err := p.Invoke(t.Context(), callOf(fnID))
+			finish(t, response, err)
+		}
+		call("f")
+		first := p.members[a]
+		for range 3 { // calls for the same runners, and no others between them
+			time.Sleep(memberMemory - time.Minute)
+			call("f")
+		}
+		call("g")
+		if p.members[a] != first {
+			t.Error("it is forgotten")
+		}
+		before := asks.Load()
+		time.Sleep(memberMemory - 2*seenEvery)
+		if asks.Load() == before {
+			t.Error("it is not asked any more")
+		}
+		time.Sleep(3 * seenEvery)
+		before = asks.Load()
+		time.Sleep(time.Minute)
+		if n := asks.Load() - before; n != 0 {
+			t.Errorf("nobody needs it, and it is asked %d times a minute", n)
+		}
+		call("g")
+		if p.members[a] != nil {
+			t.Error("it is remembered for ever")
+		}
+		if err := p.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Runners that are the same for all calls are asked before there is a call.
 func TestRunnersAreAskedBeforeCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -18,6 +18,9 @@ import (
 // does not name any more. Pools may name different ones from call to call.
 const memberMemory = 10 * time.Minute
 
+// seenEvery is how often it is noted at most that the pool names the same runners.
+const seenEvery = time.Minute
+
 // Placer has calls executed by the runners of a pool. It is safe for concurrent
 // use.
 type Placer struct {
@@ -40,6 +43,7 @@ type Placer struct {
 
 // roster is what the pool said last.
 type roster struct {
+	at      time.Time // after seenEvery it is made anew, which notes that they were seen
 	runners []Runner
 	members []*Member
 }
@@ -100,11 +104,11 @@ func (p *Placer) leave() {
 
 // membersOf returns what is known of the runners.
 func (p *Placer) membersOf(runners []Runner) []*Member {
-	if latest := p.latest.Load(); latest != nil && slices.Equal(latest.runners, runners) {
+	now := time.Now()
+	if latest := p.latest.Load(); latest != nil && now.Sub(latest.at) < seenEvery && slices.Equal(latest.runners, runners) {
 		return latest.members
 	}
-	now := time.Now()
-	next := &roster{slices.Clone(runners), make([]*Member, 0, len(runners))}
+	next := &roster{now, slices.Clone(runners), make([]*Member, 0, len(runners))}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range runners {
