@@ -75,6 +75,10 @@ func New(opts Options) *Invoker {
 	return &Invoker{opts}
 }
 
+// errPanic is what became of a call whose placer or runner panicked. The log of the
+// request has the rest.
+var errPanic = errors.New("panic while the call was placed")
+
 // Invoke passes a call on and reports it when it is over. What the placer or a
 // runner could not do in time is model.ErrServerBusy if no runner has the call, and
 // model.ErrReservation if one has.
@@ -82,7 +86,14 @@ func (i *Invoker) Invoke(ctx context.Context, call *invoke.Call) (*invoke.Respon
 	j := &journey{invoker: i, call: call, began: time.Now()}
 	i.opts.Observer.Submitted()
 	i.opts.Observer.Queued(1)
+	returned := false
+	defer func() {
+		if !returned { // the panic goes on, and the gateway recovers
+			j.over(nil, errPanic)
+		}
+	}()
 	response, err := i.opts.Next.Invoke(context.WithValue(ctx, journeyKey{}, j), call)
+	returned = true
 	if err != nil {
 		err = j.explain(err)
 		j.over(nil, err)

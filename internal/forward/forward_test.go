@@ -192,6 +192,40 @@ func TestAnswersThatDoNotEnd(t *testing.T) {
 	}
 }
 
+// A panic, which the gateway recovers, is the end of the call wherever it is.
+func TestPanicEndsTheCall(t *testing.T) {
+	panics := func(context.Context, *invoke.Call) (*invoke.Response, error) { panic("odd") }
+	seen := new(counts)
+	inLine := New(Options{Next: invoke.InvokerFunc(panics), Observer: seen, Logger: slog.New(slog.DiscardHandler)})
+	atRunner, seenToo := balancer(io.Discard, panics)
+	for _, tt := range []struct {
+		name    string
+		invoker *Invoker
+		seen    *counts
+		runner  string
+	}{
+		{"in line", inLine, seen, ""},
+		{"at a runner", atRunner, seenToo, "runner0:9190"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			func() {
+				defer func() {
+					if got := recover(); got != "odd" {
+						t.Errorf("recovered %v", got)
+					}
+				}()
+				_, _ = tt.invoker.Invoke(t.Context(), call())
+			}()
+			if q, r := tt.seen.now(); q != 0 || r != 0 {
+				t.Errorf("%d queued, %d running", q, r)
+			}
+			if tt.seen.reports != 1 || tt.seen.report().Runner != tt.runner || model.Describe(tt.seen.report().Err).Kind != model.ErrInternal {
+				t.Errorf("%d reports, %+v", tt.seen.reports, tt.seen.report())
+			}
+		})
+	}
+}
+
 func TestOverheadIsNeverNegative(t *testing.T) {
 	r := Report{Total: time.Second, Timing: &invoke.Timing{FirstByte: 300 * time.Millisecond, Body: 200 * time.Millisecond}}
 	if got := r.Overhead(); got != 500*time.Millisecond {

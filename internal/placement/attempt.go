@@ -71,7 +71,7 @@ func (x *placing) notPlaced(ctx context.Context, m *Member, err error) {
 	isBusy := errors.Is(err, model.ErrServerBusy) || model.Describe(err).Status == http.StatusServiceUnavailable
 	p.opts.Observer.NotPlaced(isBusy)
 	if !isBusy {
-		p.failing(m, m.failed(time.Now(), false, p.opts.MaxBackoff), err)
+		p.failing(m, m.failed(x.attempted, time.Now(), p.opts.MaxBackoff), err)
 		return
 	}
 	p.recovered(m, m.full(x.attempted, time.Now()))
@@ -85,10 +85,12 @@ func (x *placing) notPlaced(ctx context.Context, m *Member, err error) {
 func (x *placing) failed(ctx context.Context, m *Member, err error) error {
 	p := x.placer
 	switch {
-	case ctx.Err() != nil:
-		return x.over(PlacedAbort, err)
+	case isOfCall(ctx, err):
+		if ctx.Err() != nil {
+			return x.over(PlacedAbort, err)
+		}
 	case model.Describe(err).Kind == model.ErrInternal:
-		p.failing(m, m.failed(time.Now(), true, p.opts.MaxBackoff), err)
+		p.failing(m, m.lost(x.call.Fn.ID, x.attempted, time.Now(), p.opts.MaxBackoff), err)
 	default: // the runner has said what was wrong
 		p.recovered(m, m.answered(x.attempted))
 		if p.tracker != nil {
@@ -96,6 +98,21 @@ func (x *placing) failed(ctx context.Context, m *Member, err error) error {
 		}
 	}
 	return x.over(PlacedError, err)
+}
+
+// isOfCall reports whether the reason for an error is the request, or the caller who
+// left or whose time is over: neither says anything of the runner. That the context has
+// ended is not enough, as it may have after the runner failed.
+func isOfCall(ctx context.Context, err error) bool {
+	switch model.Describe(err).Kind {
+	case model.ErrClientCanceled, model.ErrReservation,
+		model.ErrContentLengthTooLarge, model.ErrRequestTooLarge, model.ErrRequestTimeout:
+		return true
+	case model.ErrInternal: // as of a runner's client that gives a context's end no kind
+		return ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)))
+	default:
+		return false
+	}
 }
 
 // follow counts the call as in flight until its answer was read.

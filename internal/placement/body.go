@@ -38,6 +38,7 @@ type supply struct {
 	counted int64         // bytes of kept that the budget has
 	begun   bool          // something was asked of from
 	sealed  bool          // nothing more is kept, and there is no other attempt
+	limit   string        // the setting that it is for; "": a runner has answered, or the call is over
 	closed  bool          // from is
 	ended   error         // how from ended, behind what is kept
 	changed chan struct{} // closed when the piece that is being read is there; nil: none is
@@ -90,14 +91,14 @@ func (s *supply) open() (io.ReadCloser, bool) {
 	return s.current, true
 }
 
-// again reports whether open would succeed.
-func (s *supply) again() bool {
+// again reports whether open would succeed, and which setting keeps it from that.
+func (s *supply) again() (ok bool, limit string) {
 	if s.from == nil {
-		return true
+		return true, ""
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.sealed
+	return !s.sealed, s.limit
 }
 
 // seal says that there is no other attempt. The one at hand reads on.
@@ -107,6 +108,7 @@ func (s *supply) seal() {
 	}
 	s.mu.Lock()
 	s.sealed = true
+	s.dropReadLocked()
 	closing := s.current.isAway() && s.closeLocked()
 	s.mu.Unlock()
 	if closing {
@@ -145,6 +147,17 @@ func (s *supply) dropLocked() {
 	s.kept, s.counted = nil, 0
 }
 
+// dropReadLocked forgets what was kept if nobody can read it any more: the attempt at
+// hand, which is the last, has all of the body or needs no more. Its answer may take
+// long.
+func (s *supply) dropReadLocked() {
+	v := s.current
+	if s.sealed && (v.isAway() || s.ended != nil && v.read == len(s.kept)) {
+		s.dropLocked()
+		v.read = 0
+	}
+}
+
 // readPiece reads one piece from the client.
 func (s *supply) readPiece() {
 	piece := make([]byte, pieceBytes)
@@ -156,8 +169,10 @@ func (s *supply) readPiece() {
 	}
 	switch {
 	case n == 0 || s.sealed:
-	case int64(len(s.kept)+n) > s.max || !s.all.take(int64(n)):
-		s.sealed = true
+	case int64(len(s.kept)+n) > s.max:
+		s.sealed, s.limit = true, "FN_LB_MAX_KEPT_BODY"
+	case !s.all.take(int64(n)):
+		s.sealed, s.limit = true, "FN_LB_MAX_KEPT_BODIES"
 	default:
 		s.counted += int64(n)
 	}
@@ -218,6 +233,7 @@ func (v *view) next(p []byte) (int, <-chan struct{}, error) {
 		v.read += n
 		return n, nil, nil
 	case s.ended != nil:
+		s.dropReadLocked()
 		return 0, nil, s.ended
 	case s.changed != nil: // an attempt before this one has asked
 	case s.sealed:
@@ -238,7 +254,11 @@ func (v *view) Close() error {
 	v.once.Do(func() { close(v.away) })
 	s := v.supply
 	s.mu.Lock()
-	closing := s.sealed && v == s.current && s.closeLocked()
+	closing := false
+	if s.sealed && v == s.current {
+		s.dropReadLocked()
+		closing = s.closeLocked()
+	}
 	s.mu.Unlock()
 	if closing {
 		return s.from.Close()

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 
 	"pgregory.net/rapid"
@@ -114,7 +115,7 @@ func TestBodiesAreSentAgain(t *testing.T) {
 					t.Errorf("closed %d times", closes)
 				}
 				if tt.gone {
-					if !errors.Is(err, model.ErrServerBusy) || !strings.Contains(err.Error(), "FN_LB_MAX_KEPT_BODY") || runner.calls.Load() != 1 {
+					if !errors.Is(err, model.ErrServerBusy) || !strings.Contains(err.Error(), "sent than FN_LB_MAX_KEPT_BODY lets be kept") || runner.calls.Load() != 1 {
 						t.Errorf("got %v after %d attempts", err, runner.calls.Load())
 					}
 					return
@@ -194,6 +195,49 @@ type iotestErr struct{ err error }
 
 func (e iotestErr) Read([]byte) (int, error) { return 0, e.err }
 
+// Nothing is kept while an answer is read, once nobody can read it.
+func TestNothingIsKeptBesideAnAnswer(t *testing.T) {
+	const size = 90_000
+	for _, tt := range []struct {
+		name          string
+		before, after int64 // what the runner reads before it answers, and after that
+		closed        bool  // by the runner, before it answers
+	}{
+		{"read to its end", size + 1, 0, false},
+		{"given up", size / 2, 0, true},
+		{"all of it is here, and read to its end later", size - 1, 2, false},
+		{"read to its end later", size / 2, size, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			body := text(size)
+			from := &request{Reader: iotest.DataErrReader(strings.NewReader(body))}
+			s := supplyOf(&invoke.Call{Body: from}, 1<<20, &budget{max: 1 << 20})
+			view, _ := s.open()
+			var got bytes.Buffer
+			if _, err := io.CopyN(&got, view, tt.before); err != nil && !errors.Is(err, io.EOF) {
+				t.Fatal(err)
+			}
+			if s.all.used.Load() == 0 {
+				t.Fatal("nothing is kept for another attempt")
+			}
+			if tt.closed {
+				view.Close()
+			}
+			s.seal()
+			if _, err := io.CopyN(&got, view, tt.after); err != nil && !errors.Is(err, io.EOF) {
+				t.Fatal(err)
+			}
+			if used := s.all.used.Load(); used != 0 || s.kept != nil {
+				t.Errorf("%d bytes are kept", used)
+			}
+			if !tt.closed && got.String() != body {
+				t.Errorf("it has read %d bytes", got.Len())
+			}
+			s.close()
+		})
+	}
+}
+
 // All calls together keep no more than they may.
 func TestBudgetOfKeptBodies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -207,7 +251,7 @@ func TestBudgetOfKeptBodies(t *testing.T) {
 				call.Body, call.ContentLength = &request{Reader: strings.NewReader(text(60_000))}, 60_000
 				_, err := p.Invoke(t.Context(), call)
 				errs[i] = err
-				if strings.Contains(err.Error(), "more of the request's body was sent") {
+				if strings.Contains(err.Error(), "sent than FN_LB_MAX_KEPT_BODIES lets be kept") {
 					gone.Add(1)
 				}
 			})
@@ -245,7 +289,7 @@ func TestSupplyIsFaithful(t *testing.T) {
 				t.Fatalf("an attempt got something else: %v", err)
 			}
 			view.Close()
-			if int64(n)+pieceBytes <= limit && !s.again() {
+			if ok, _ := s.again(); !ok && int64(n)+pieceBytes <= limit {
 				t.Fatalf("after %d of %d bytes it cannot be sent again", n, limit)
 			}
 		}

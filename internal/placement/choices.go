@@ -127,7 +127,6 @@ func (c *choices) choose(call *invoke.Call, among []*Member) *Member {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	c.cleanLocked(now)
 	s := c.functions[call.Fn.ID]
 	var known, warm []candidate
 	pending, answered := 0, 0
@@ -266,6 +265,7 @@ func (c *choices) Began(call *invoke.Call, m *Member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
+	c.cleanLocked(now) // here, as not every call is one that is chosen for
 	s := c.functions[call.Fn.ID]
 	if s == nil {
 		s = &spread{}

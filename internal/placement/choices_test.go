@@ -144,20 +144,25 @@ func TestFunctionStaysWhereItIsWarm(t *testing.T) {
 	})
 }
 
-// What a function was like is forgotten when its instances are gone.
+// What a function was like is forgotten when its instances are gone, also where there
+// is nothing to choose.
 func TestFunctionsAreForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		policy := NewChoices()
-		p := New(Options{Pool: poolOf(fleet(3)...), Policy: policy})
-		for i := range 100 {
-			burst(t, p, fmt.Sprint("f", i), 3)
-		}
-		time.Sleep(2 * cleanEvery)
-		burst(t, p, "g", 1)
-		if n := len(policy.(*choices).functions); n != 1 {
-			t.Errorf("%d functions are remembered", n)
-		}
-	})
+	for _, runners := range []int{1, 3} {
+		t.Run(fmt.Sprint(runners), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				policy := NewChoices()
+				p := New(Options{Pool: poolOf(fleet(runners)...), Policy: policy})
+				for i := range 100 {
+					burst(t, p, fmt.Sprint("f", i), 3)
+				}
+				time.Sleep(2 * cleanEvery)
+				burst(t, p, "g", 1)
+				if n := len(policy.(*choices).functions); n != 1 {
+					t.Errorf("%d functions are remembered", n)
+				}
+			})
+		})
+	}
 }
 
 // A runner that joins a busy fleet gets its share in time, not all at once.

@@ -100,3 +100,53 @@ func TestNobodyStarves(t *testing.T) {
 		})
 	})
 }
+
+// hooked is a pool that does something when it is asked.
+type hooked struct {
+	*fixed
+	hook atomic.Pointer[func()]
+}
+
+func (h *hooked) Runners(ctx context.Context, call *invoke.Call) ([]Runner, error) {
+	if hook := h.hook.Swap(nil); hook != nil {
+		(*hook)()
+	}
+	return h.fixed.Runners(ctx, call)
+}
+
+// A call that was woken and then does not use the room leaves it to the next in line.
+func TestWokenCallThatLeavesWakesTheNext(t *testing.T) {
+	const patience = 3 * time.Hour
+	for name, leave := range map[string]func(cancel func()){
+		"its caller left":  func(cancel func()) { cancel() },
+		"its time is over": func(func()) { time.Sleep(patience - time.Minute) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				pool := &hooked{fixed: poolOf()}
+				p := New(Options{Pool: pool, Policy: NewNaive(), RetryDelay: 9 * time.Hour, MaxRetryDelay: 9 * time.Hour, Timeout: patience})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go p.Invoke(ctx, callOf("f"))
+				time.Sleep(time.Minute)
+				served := make(chan time.Time, 1)
+				go func() {
+					response, err := p.Invoke(t.Context(), callOf("f"))
+					finish(t, response, err)
+					served <- time.Now()
+				}()
+				synctest.Wait()
+				var left time.Time
+				pool.hook.Store(new(func() { // the first in line has been woken by now
+					leave(cancel)
+					pool.set(&fake{address: "a:1", invoke: answerWith("a")})
+					left = time.Now()
+				}))
+				p.line.wakeFirst() // as at the end of a call
+				if at := <-served; at != left {
+					t.Errorf("the next was served %v after the first had left", at.Sub(left))
+				}
+			})
+		})
+	}
+}

@@ -39,17 +39,18 @@ func (m *Member) Load() int { return int(m.inFlight.Load() + m.others.Load()) }
 //	ready ── no room ──► busy ── its pause is over, or a call there ended ──► ready
 //	  │ ▲
 //	  │ └─ an answer of any kind ──────────────────────────────┐
-//	  └─ unreachable, or failures in a row ──► failing ── its pause is over ──► one call tries
+//	  └─ unreachable, or losses in a row ────► failing ── its pause is over ──► one call tries
 //	                                             ▲                               │
 //	                                             └──────── it failed again ──────┘
 type health struct {
 	refusals  int // in a row, for lack of room
 	busyUntil time.Time
 
-	failures int  // in a row
+	failures int  // in a row, since it began to fail
 	failing  bool // it is left alone until retryAt
-	lost     bool // it failed to execute what it took
-	failedAt time.Time
+	losses   losses
+	lost     bool      // it is failing for its losses
+	failedAt time.Time // latest; what began before says nothing new, also when it has recovered
 	retryAt  time.Time
 	tryUntil time.Time // a call that tries it has so long to find out
 }
@@ -64,7 +65,8 @@ const (
 )
 
 // lossesToFail is how many calls in a row a runner has to lose that it had taken
-// before it counts as failing: a single one may be the call's own fault.
+// before it counts as failing, not all of one function: a single one may be the call's
+// own fault, and all of one function that function's.
 const lossesToFail = 3
 
 // tryPatience is how long the call that tries a failing runner keeps others
@@ -104,6 +106,14 @@ func (m *Member) standing(now time.Time, mayTry bool) standing {
 // that has failed: what was under way before says nothing of how it is now.
 func (h *health) recovers(began time.Time) bool { return !h.failing || !began.Before(h.failedAt) }
 
+// recover replaces it by that of a runner that works. It reports whether the runner was
+// failing.
+func (h *health) recover(by health) (recovered bool) {
+	recovered, by.failedAt = h.failing, h.failedAt
+	*h = by
+	return recovered
+}
+
 // answered notes that the runner has executed a call that began at that time. It
 // reports whether it was failing.
 func (m *Member) answered(began time.Time) (recovered bool) {
@@ -112,9 +122,7 @@ func (m *Member) answered(began time.Time) (recovered bool) {
 	if !m.health.recovers(began) {
 		return false
 	}
-	recovered = m.health.failing
-	m.health = health{}
-	return recovered
+	return m.health.recover(health{})
 }
 
 // full notes that the runner, which is well, had no room for a call that began at
@@ -125,8 +133,7 @@ func (m *Member) full(began, now time.Time) (recovered bool) {
 	if !m.health.recovers(began) {
 		return false
 	}
-	recovered = m.health.failing
-	m.health = health{refusals: m.health.refusals, busyUntil: m.health.busyUntil}
+	recovered = m.health.recover(health{refusals: m.health.refusals, busyUntil: m.health.busyUntil})
 	if h := &m.health; !now.Before(h.busyUntil) { // those that came together count as one
 		h.refusals++
 		h.busyUntil = now.Add(doubled(firstBusyPause, h.refusals, maxBusyPause))
@@ -143,9 +150,7 @@ func (m *Member) well(began time.Time) (recovered bool) {
 	if m.health.lost || !m.health.recovers(began) {
 		return false
 	}
-	recovered = m.health.failing
-	m.health = health{refusals: m.health.refusals, busyUntil: m.health.busyUntil}
-	return recovered
+	return m.health.recover(health{refusals: m.health.refusals, busyUntil: m.health.busyUntil, losses: m.health.losses})
 }
 
 // hasRoom notes that a call at the runner ended.
@@ -155,25 +160,64 @@ func (m *Member) hasRoom() {
 	m.mu.Unlock()
 }
 
-// failed notes that the runner could not be reached, or with lost that it took a
-// call and lost it. It reports whether the runner is failing now and was not.
-func (m *Member) failed(now time.Time, lost bool, maxBackoff time.Duration) (began bool) {
+// failed notes that the runner could not be reached by what began at that time. It
+// reports whether the runner is failing now and was not.
+func (m *Member) failed(began, now time.Time, maxBackoff time.Duration) (begins bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h := &m.health
-	if h.failing && now.Before(h.retryAt) {
-		return false // those that failed together count as one
-	}
-	h.failures++
-	h.failedAt, h.lost = now, lost
-	h.tryUntil = time.Time{}
-	if lost && !h.failing && h.failures < lossesToFail {
+	if h.isKnown(began, now) {
 		return false
 	}
-	began = !h.failing
-	h.failing = true
+	h.lost = false
+	return h.fail(now, maxBackoff)
+}
+
+// lost notes that the runner took a call of a function at that time and lost it. It
+// reports whether the runner is failing now and was not.
+func (m *Member) lost(fnID string, began, now time.Time, maxBackoff time.Duration) (begins bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := &m.health
+	if h.isKnown(began, now) {
+		return false
+	}
+	suspect := h.losses.add(fnID)
+	if !suspect && !h.failing {
+		return false
+	}
+	h.lost = h.lost || suspect
+	return h.fail(now, maxBackoff)
+}
+
+// isKnown reports whether a failure of what began at a time is of those that have
+// counted: what fails together counts as one, whenever that is noticed.
+func (h *health) isKnown(began, now time.Time) bool {
+	return began.Before(h.failedAt) || h.failing && now.Before(h.retryAt)
+}
+
+// fail has the runner left alone for a while. It reports whether it was not yet.
+func (h *health) fail(now time.Time, maxBackoff time.Duration) (begins bool) {
+	begins = !h.failing
+	h.failing, h.failedAt, h.tryUntil = true, now, time.Time{}
+	h.failures++
 	h.retryAt = now.Add(jittered(doubled(firstBackoff, h.failures, maxBackoff)))
-	return began
+	return begins
+}
+
+// losses are calls in a row that a runner took and lost.
+type losses struct {
+	count   int
+	fnID    string // of the latest
+	several bool   // they are of more than one function
+}
+
+// add notes another. It reports whether they are the runner's fault, probably.
+func (l *losses) add(fnID string) bool {
+	l.several = l.several || l.count > 0 && fnID != l.fnID
+	l.fnID = fnID
+	l.count++
+	return l.several && l.count >= lossesToFail
 }
 
 // doubled returns first for the first time, then twice as much each time.

@@ -3,6 +3,7 @@ package placement
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -49,7 +50,7 @@ func TestUnreachableRunnerIsTriedLess(t *testing.T) {
 func TestOneCallTriesAFailingRunner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMember(&fake{address: "a:1"})
-		if !m.failed(time.Now(), false, time.Minute) || m.standing(time.Now(), true) != failing {
+		if !m.failed(time.Now(), time.Now(), time.Minute) || m.standing(time.Now(), true) != failing {
 			t.Fatal("it is not failing")
 		}
 		time.Sleep(firstBackoff)
@@ -60,7 +61,7 @@ func TestOneCallTriesAFailingRunner(t *testing.T) {
 		if m.standing(time.Now(), true) != due {
 			t.Error("a call that takes long keeps others from trying")
 		}
-		if m.failed(time.Now(), false, time.Minute) {
+		if m.failed(time.Now(), time.Now(), time.Minute) {
 			t.Error("it was failing")
 		}
 		if m.standing(time.Now(), true) != failing {
@@ -75,6 +76,73 @@ func TestOneCallTriesAFailingRunner(t *testing.T) {
 	})
 }
 
+// What began before a runner failed and fails later is of the same incident, also if
+// the runner has recovered meanwhile.
+func TestFailuresOfOneIncidentCountOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMember(&fake{address: "a:1"})
+		early := time.Now()
+		time.Sleep(time.Millisecond)
+		if !m.failed(early, time.Now(), time.Minute) {
+			t.Fatal("it is not failing")
+		}
+		for range 10 { // its pause is over each time
+			time.Sleep(time.Second)
+			if m.failed(early, time.Now(), time.Minute) || m.state(time.Now()) != "failing" {
+				t.Fatal("it is failing no more, or began to again")
+			}
+		}
+		if m.health.failures != 1 {
+			t.Errorf("%d failures in a row are counted", m.health.failures)
+		}
+		for name, recovered := range map[string]func() bool{
+			"answered": func() bool { return m.answered(time.Now()) },
+			"full":     func() bool { return m.full(time.Now(), time.Now()) },
+			"well":     func() bool { return m.well(time.Now()) },
+		} {
+			if !recovered() {
+				t.Fatal(name, "it has not recovered")
+			}
+			for range 10 {
+				time.Sleep(time.Second)
+				if m.failed(early, time.Now(), time.Minute) || m.lost("f", early, time.Now(), time.Minute) {
+					t.Fatal(name, "it has recovered, and a call of before made it failing")
+				}
+			}
+			if !m.failed(time.Now(), time.Now(), time.Minute) {
+				t.Fatal(name, "a new failure does not count")
+			}
+		}
+	})
+}
+
+// Connections of before a crash that are found dead later say nothing of the runner
+// that has started again.
+func TestLateLossesOfARunnerThatIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		found := make(chan struct{})
+		lost := func(context.Context, *invoke.Call) (*invoke.Response, error) {
+			<-found
+			return nil, errLost
+		}
+		a := inTurn(lost, lost, lost, failWith(errUnreachable), answerWith("a"))
+		p := New(Options{Pool: poolOf(a), Policy: NewNaive()})
+		for i := range 3 {
+			go p.Invoke(t.Context(), callOf(fmt.Sprint("f", i)))
+			synctest.Wait()
+		}
+		time.Sleep(time.Second)
+		response, err := p.Invoke(t.Context(), callOf("f")) // is refused at first
+		finish(t, response, err)
+		time.Sleep(time.Minute)
+		close(found)
+		synctest.Wait()
+		if got := p.Levels()[0].State; got != "ready" {
+			t.Errorf("it is %s", got)
+		}
+	})
+}
+
 // A runner that loses calls which it took is tried less, and one call that is lost
 // says nothing.
 func TestRunnerThatLosesCalls(t *testing.T) {
@@ -82,8 +150,8 @@ func TestRunnerThatLosesCalls(t *testing.T) {
 		lossy := &fake{address: "lossy:1", invoke: failWith(errLost)}
 		p := New(Options{Pool: poolOf(lossy, &fake{address: "b:1", invoke: answerWith("b")}), Policy: NewNaive()})
 		failed := 0
-		for range 1000 {
-			if _, err := p.Invoke(t.Context(), callOf("f")); err != nil {
+		for i := range 1000 {
+			if _, err := p.Invoke(t.Context(), callOf(fmt.Sprint("f", i))); err != nil {
 				failed++
 			}
 		}
@@ -92,6 +160,66 @@ func TestRunnerThatLosesCalls(t *testing.T) {
 		}
 		if lossy.calls.Load() != int64(failed) {
 			t.Errorf("%d calls were lost, and %d tried", failed, lossy.calls.Load())
+		}
+	})
+}
+
+// A function of which every call is lost may be broken itself: the runners go on with
+// all others, and what is warm there is not forgotten.
+func TestOneBrokenFunctionIsNoFailingRunner(t *testing.T) {
+	eachPolicy(t, func(t *testing.T, policy Policy) {
+		synctest.Test(t, func(t *testing.T) {
+			launches := func(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
+				if call.Fn.ID == "broken" {
+					return nil, errors.New("start container: no such program")
+				}
+				return answerWith("hello")(ctx, call)
+			}
+			p := New(Options{Pool: poolOf(&fake{address: "a:1", invoke: launches}, &fake{address: "b:1", invoke: launches}), Policy: policy})
+			response, err := p.Invoke(t.Context(), callOf("warm"))
+			finish(t, response, err)
+			for range 100 {
+				if _, err := p.Invoke(t.Context(), callOf("broken")); err == nil {
+					t.Fatal("no error")
+				}
+			}
+			for _, level := range p.Levels() {
+				if level.State != "ready" {
+					t.Errorf("%s is %s", level.Address, level.State)
+				}
+			}
+			if c, ok := policy.(*choices); ok && !c.functions["warm"].runs[0].warm() {
+				t.Error("what is warm was forgotten")
+			}
+		})
+	})
+}
+
+// A runner that could not be reached recovers when it says that it is well, also if a
+// broken function was lost there; one that loses several functions when a call succeeds.
+func TestRecoveryOfARunnerThatLosesCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMember(&fake{address: "a:1"})
+		if !m.failed(time.Now(), time.Now(), time.Minute) {
+			t.Fatal("it is not failing")
+		}
+		for range 10 {
+			time.Sleep(time.Minute)
+			m.lost("broken", time.Now(), time.Now(), time.Minute)
+		}
+		if m.state(time.Now()) != "failing" || !m.well(time.Now()) {
+			t.Error("it can be reached again, and has not recovered")
+		}
+		if !m.lost("f", time.Now(), time.Now(), time.Minute) {
+			t.Error("losses were forgotten as it can be reached")
+		}
+		if m.well(time.Now()) || !m.answered(time.Now()) {
+			t.Error("it has recovered without an answer, or not with one")
+		}
+		for range lossesToFail {
+			if m.lost("f", time.Now(), time.Now(), time.Minute) {
+				t.Error("losses of before an answer count")
+			}
 		}
 	})
 }
@@ -131,6 +259,64 @@ func TestLeavingCallersAreNoFailingRunner(t *testing.T) {
 			t.Errorf("%+v, %d failed", level, seen.failed)
 		}
 	})
+}
+
+// What the error of a call says of a runner that was failing, and of one that was not:
+// also if the caller leaves at the same moment, but nothing if the error is the
+// request's own, or comes from the caller.
+func TestWhatErrorsSayOfARunner(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		err     error
+		leaves  bool // the caller, before the error is there
+		before  bool // whether it was failing
+		after   bool
+		outcome Outcome
+	}{
+		{"function failed", model.ErrFunctionFailed, false, true, false, PlacedError},
+		{"function failed, and left", model.ErrFunctionFailed, true, true, false, PlacedError},
+		{"lost", errLost, false, false, true, PlacedError},
+		{"lost, and left", errLost, true, false, true, PlacedError},
+		{"request too large", model.ErrRequestTooLarge, false, true, true, PlacedError},
+		{"request too slow", model.ErrRequestTimeout, false, true, true, PlacedError},
+		{"broken request", fmt.Errorf("%w: malformed chunk", model.ErrClientCanceled), false, true, true, PlacedError},
+		{"left", fmt.Errorf("%w: runner a", model.ErrClientCanceled), true, true, true, PlacedAbort},
+		{"left, in plain words", context.Canceled, true, false, false, PlacedAbort},
+		{"time is over", fmt.Errorf("%w: runner a", model.ErrReservation), true, true, true, PlacedAbort},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &fake{address: "a:1", invoke: failWith(errLost)}
+				seen := &outcomes{}
+				p := New(Options{Pool: poolOf(a), Policy: NewNaive(), Observer: seen})
+				losses := lossesToFail - 1
+				if tt.before {
+					losses++
+				}
+				for i := range losses {
+					p.Invoke(t.Context(), callOf(fmt.Sprint("f", i)))
+				}
+				time.Sleep(time.Second) // it is to be tried
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				a.invoke = func(context.Context, *invoke.Call) (*invoke.Response, error) {
+					if tt.leaves {
+						cancel()
+					}
+					return nil, tt.err
+				}
+				if _, err := p.Invoke(ctx, callOf("f")); !errors.Is(err, tt.err) {
+					t.Errorf("got %v", err)
+				}
+				if got := p.Levels()[0].State; (got == "failing") != tt.after {
+					t.Errorf("it is %s", got)
+				}
+				if got := seen.outcomes[losses]; got != tt.outcome {
+					t.Errorf("got outcome %v, want %v", got, tt.outcome)
+				}
+			})
+		})
+	}
 }
 
 // If no runner works, all are tried.
@@ -224,139 +410,6 @@ func TestRunnerLeavesThePool(t *testing.T) {
 				t.Errorf("%d members are remembered", len(p.members))
 			}
 		})
-	})
-}
-
-// asked is a runner that can be asked how it is.
-type asked struct {
-	*fake
-	probe func(ctx context.Context) (Report, error)
-}
-
-func (a *asked) Probe(ctx context.Context) (Report, error) { return a.probe(ctx) }
-
-// A runner that hangs is found by asking it, and gets no more calls until it
-// answers.
-func TestFrozenRunner(t *testing.T) {
-	eachPolicy(t, func(t *testing.T, policy Policy) {
-		synctest.Test(t, func(t *testing.T) {
-			var frozen atomic.Bool
-			a := &asked{fake: &fake{address: "a:1"}}
-			a.invoke = func(ctx context.Context, call *invoke.Call) (*invoke.Response, error) {
-				if frozen.Load() {
-					<-ctx.Done()
-					return nil, ctx.Err()
-				}
-				return answerWith("a")(ctx, call)
-			}
-			a.probe = func(ctx context.Context) (Report, error) {
-				if frozen.Load() {
-					<-ctx.Done()
-					return Report{}, ctx.Err()
-				}
-				return Report{}, nil
-			}
-			pool := &fixed{runners: []Runner{a, &fake{address: "b:1", invoke: answerWith("b")}}}
-			p := New(Options{Pool: pool, Policy: policy})
-			p.Start()
-			functions := []string{"f", "g", "h", "i", "j", "k"}
-			call := func(n int) (hung int) {
-				for i := range n {
-					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-					response, err := p.Invoke(ctx, callOf(functions[i%len(functions)]))
-					if err != nil {
-						hung++
-					} else {
-						finish(t, response, err)
-					}
-					cancel()
-				}
-				return hung
-			}
-			if hung := call(100); hung > 0 {
-				t.Fatal("calls hung")
-			}
-			frozen.Store(true)
-			time.Sleep(DefaultProbeInterval + DefaultProbeTimeout + time.Second)
-			hung := 0
-			for range 300 {
-				hung += call(10)
-				time.Sleep(100 * time.Millisecond)
-			}
-			if hung > 10 {
-				t.Errorf("%d of 3000 calls hung after it was found", hung)
-			}
-			frozen.Store(false)
-			time.Sleep(DefaultProbeInterval + DefaultProbeTimeout + time.Second)
-			before := a.calls.Load()
-			for i := range functions { // those that have settled elsewhere stay there
-				functions[i] += "2"
-			}
-			call(600)
-			if got := a.calls.Load() - before; got < 50 {
-				t.Errorf("it answers again and got %d calls of 600", got)
-			}
-			if err := p.Close(t.Context()); err != nil {
-				t.Error(err)
-			}
-		})
-	})
-}
-
-// Runners that are the same for all calls are asked before there is a call.
-func TestRunnersAreAskedBeforeCalls(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		pool, err := Discover(t.Context(), DiscoveryOptions{Places: []Place{mustPlace(t, "192.0.2.1:1"), mustPlace(t, "192.0.2.2:1")}, Dial: func(address string) (Runner, error) {
-			return &asked{fake: &fake{address: address}, probe: func(context.Context) (Report, error) {
-				if address == "192.0.2.1:1" {
-					return Report{}, errUnreachable
-				}
-				return Report{}, nil
-			}}, nil
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := New(Options{Pool: pool})
-		p.Start()
-		time.Sleep(DefaultProbeInterval + time.Millisecond)
-		synctest.Wait()
-		if got := p.Levels(); len(got) != 2 || got[0].State != "failing" || got[1].State != "ready" {
-			t.Errorf("got %+v", got)
-		}
-		if err := p.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if got := p.Levels(); len(got) != 0 {
-			t.Errorf("a closed placer has runners: %+v", got)
-		}
-	})
-}
-
-// What a runner says that others have there counts as its load.
-func TestLoadOfOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := &asked{fake: &fake{address: "a:1", invoke: takes(time.Second)}, probe: func(context.Context) (Report, error) { return Report{Active: 8}, nil }}
-		b := &asked{fake: &fake{address: "b:1", invoke: takes(time.Second)}, probe: func(context.Context) (Report, error) { return Report{Active: 0}, nil }}
-		p := New(Options{Pool: &fixed{runners: []Runner{a, b}}})
-		p.Start()
-		p.membersOf([]Runner{a, b})
-		time.Sleep(DefaultProbeInterval + time.Millisecond)
-		for range 4 {
-			go func() {
-				response, err := p.Invoke(t.Context(), callOf("f"))
-				if err == nil {
-					response.Body.Close()
-				}
-			}()
-			synctest.Wait()
-		}
-		if a.calls.Load() != 0 || b.calls.Load() != 4 {
-			t.Errorf("%d and %d calls", a.calls.Load(), b.calls.Load())
-		}
-		if err := p.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
 	})
 }
 

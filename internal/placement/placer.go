@@ -18,6 +18,9 @@ import (
 // does not name any more. Pools may name different ones from call to call.
 const memberMemory = 10 * time.Minute
 
+// seenEvery is how often it is noted at most that the pool names the same runners.
+const seenEvery = time.Minute
+
 // Placer has calls executed by the runners of a pool. It is safe for concurrent
 // use.
 type Placer struct {
@@ -40,6 +43,7 @@ type Placer struct {
 
 // roster is what the pool said last.
 type roster struct {
+	at      time.Time // after seenEvery it is made anew, which notes that they were seen
 	runners []Runner
 	members []*Member
 }
@@ -100,11 +104,11 @@ func (p *Placer) leave() {
 
 // membersOf returns what is known of the runners.
 func (p *Placer) membersOf(runners []Runner) []*Member {
-	if latest := p.latest.Load(); latest != nil && slices.Equal(latest.runners, runners) {
+	now := time.Now()
+	if latest := p.latest.Load(); latest != nil && now.Sub(latest.at) < seenEvery && slices.Equal(latest.runners, runners) {
 		return latest.members
 	}
-	now := time.Now()
-	next := &roster{slices.Clone(runners), make([]*Member, 0, len(runners))}
+	next := &roster{now, slices.Clone(runners), make([]*Member, 0, len(runners))}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range runners {
@@ -180,24 +184,33 @@ var errNextSweep = errors.New("no runner took the call")
 
 // place sweeps until a runner takes the call or it is given up.
 func (x *placing) place(ctx context.Context) (*invoke.Response, error) {
-	p := x.placer
 	woken := true
 	for sweep := 1; ; sweep++ {
-		if err := x.left(ctx); err != nil {
-			return nil, err
-		}
-		runners, err := p.opts.Pool.Runners(ctx, x.call)
-		p.opts.Observer.PoolAsked(len(runners), err)
-		x.poolErr, x.known = err, len(runners)
-		if len(runners) == 0 && isFinal(err) {
-			return nil, x.over(PoolFailed, err)
-		}
-		response, err := x.sweep(ctx, p.membersOf(runners), woken)
+		before := x.attempts
+		response, err := x.ask(ctx, woken)
 		if !errors.Is(err, errNextSweep) {
+			if woken && x.waiter != nil && (x.attempts == before || errors.Is(err, invoke.ErrNotPlaced)) {
+				x.placer.line.wakeFirst() // it has not used the room for which it was woken
+			}
 			return response, err
 		}
 		woken = x.wait(ctx, sweep)
 	}
+}
+
+// ask asks the pool which runners there are, and sweeps them.
+func (x *placing) ask(ctx context.Context, woken bool) (*invoke.Response, error) {
+	p := x.placer
+	if err := x.left(ctx); err != nil {
+		return nil, err
+	}
+	runners, err := p.opts.Pool.Runners(ctx, x.call)
+	p.opts.Observer.PoolAsked(len(runners), err)
+	x.poolErr, x.known = err, len(runners)
+	if len(runners) == 0 && isFinal(err) {
+		return nil, x.over(PoolFailed, err)
+	}
+	return x.sweep(ctx, p.membersOf(runners), woken)
 }
 
 // isFinal reports whether a pool's error means that there will be no runners for
@@ -240,9 +253,9 @@ func (x *placing) sweep(ctx context.Context, members []*Member, woken bool) (*in
 			if err == nil || !errors.Is(err, invoke.ErrNotPlaced) {
 				return response, err
 			}
-			if !x.body.again() {
-				return nil, x.over(TimedOut, fmt.Errorf("%w: %w, and no other runner can be tried as more of the request's body was sent than FN_LB_MAX_KEPT_BODY keeps: %s",
-					model.ErrServerBusy, invoke.ErrNotPlaced, err.Error()))
+			if ok, limit := x.body.again(); !ok {
+				return nil, x.over(TimedOut, fmt.Errorf("%w: %w, and no other runner can be tried as more of the request's body was sent than %s lets be kept: %s",
+					model.ErrServerBusy, invoke.ErrNotPlaced, limit, err.Error()))
 			}
 		}
 	}

@@ -34,6 +34,24 @@ func (p *Placer) current() []*Member {
 	return nil
 }
 
+// toAsk returns the runners that are asked how they are: also those that the pool named
+// for other calls than the latest, as no call tries one that says itself how it is.
+func (p *Placer) toAsk() []*Member {
+	if _, ok := p.opts.Pool.(Lister); ok {
+		return p.current()
+	}
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var members []*Member
+	for _, m := range p.members {
+		if now.Sub(m.lastSeen) <= memberMemory {
+			members = append(members, m)
+		}
+	}
+	return members
+}
+
 // monitor asks runners how they are. One that takes its time to answer does not
 // keep others from being asked.
 func (p *Placer) monitor(ctx context.Context) {
@@ -45,7 +63,7 @@ func (p *Placer) monitor(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for _, m := range p.current() {
+		for _, m := range p.toAsk() {
 			if prober, ok := m.runner.(Prober); ok && m.probing.CompareAndSwap(false, true) {
 				m.asked.Store(true)
 				p.wg.Go(func() {
@@ -65,7 +83,7 @@ func (p *Placer) probe(ctx context.Context, m *Member, prober Prober) {
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		p.failing(m, m.failed(time.Now(), false, p.opts.MaxBackoff), fmt.Errorf("ask it how it is: %w", err))
+		p.failing(m, m.failed(began, time.Now(), p.opts.MaxBackoff), fmt.Errorf("ask it how it is: %w", err))
 	default:
 		m.others.Store(max(int64(report.Active)-m.inFlight.Load(), 0))
 		p.recovered(m, m.well(began))
