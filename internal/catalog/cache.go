@@ -3,6 +3,8 @@ package catalog
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -124,7 +126,7 @@ func (c *cache[K, V]) preferNew(ctx context.Context, known V, l *loading[V]) (V,
 func (c *cache[K, V]) ask(ctx context.Context, key K, l *loading[V]) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	l.value, l.err = c.load(ctx, key)
+	l.value, l.err = c.tryLoad(ctx, key)
 	if l.err == nil || isGone(l.err) {
 		c.health.answered()
 	} else {
@@ -139,6 +141,17 @@ func (c *cache[K, V]) ask(ctx context.Context, key K, l *loading[V]) {
 	}
 	c.mu.Unlock()
 	close(l.done)
+}
+
+// tryLoad asks the source, which may be a program's own. Nobody else recovers from its
+// panic here. The stack is in the error's text, which only the log gets.
+func (c *cache[K, V]) tryLoad(ctx context.Context, key K) (value V, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
+		}
+	}()
+	return c.load(ctx, key)
 }
 
 // learnLocked keeps what an answer tells: the value, that there is none any more,
