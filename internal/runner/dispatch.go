@@ -28,8 +28,8 @@ type exchange struct {
 	deadline time.Time
 	timing   invoke.Timing
 
-	started  bool // the request may be on its way
-	ended    bool // the exchange ended the instance
+	started  bool        // the request may be on its way
+	ended    atomic.Bool // the exchange ended the instance, also after its caller has left
 	reported atomic.Bool
 }
 
@@ -150,7 +150,7 @@ func (x *exchange) start() {
 
 // lost ends the instance because its connection broke, and the call with err.
 func (x *exchange) lost(why string, err error) error {
-	x.ended = true
+	x.ended.Store(true)
 	x.lease.Lost(why)
 	x.over(err)
 	return err
@@ -158,7 +158,7 @@ func (x *exchange) lost(why string, err error) error {
 
 // destroy ends the instance, which works and must not, and the call with err.
 func (x *exchange) destroy(why string, err error) error {
-	x.ended = true
+	x.ended.Store(true)
 	x.lease.Destroy(why)
 	x.over(err)
 	return err
