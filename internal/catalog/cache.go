@@ -3,6 +3,8 @@ package catalog
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -53,6 +55,10 @@ type loading[V any] struct {
 	since int // forgotten when it was asked
 	value V
 	err   error
+
+	mu     sync.Mutex // guards the rest, and that the source's health hears of it in order
+	failed bool       // it is counted as one without an answer
+	ended  bool
 }
 
 func newCache[K comparable, V any](p policy, load func(context.Context, K) (V, error)) *cache[K, V] {
@@ -107,29 +113,61 @@ func (c *cache[K, V]) preferNew(ctx context.Context, known V, l *loading[V]) (V,
 	defer timer.Stop()
 	select {
 	case <-l.done:
-		if l.err == nil || isGone(l.err) {
-			return l.value, l.err
-		}
 	case <-timer.C:
-		if !c.health.isDown() {
-			c.health.failed(errSlow)
-		}
+		l.late(c.health)
 	case <-ctx.Done():
 		return known, context.Cause(ctx)
+	}
+	if l.isDone() && l.isAnswered() { // also if both happened at the same time
+		return l.value, l.err
 	}
 	c.health.used()
 	return known, nil
 }
 
+func (l *loading[V]) isDone() bool {
+	select {
+	case <-l.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// isAnswered reports whether a question that has ended got an answer.
+func (l *loading[V]) isAnswered() bool { return l.err == nil || isGone(l.err) }
+
+// late counts a question as failed that takes longer than its callers wait, unless its
+// answer comes just then.
+func (l *loading[V]) late(h *health) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ended && !l.failed && !h.isDown() {
+		l.failed = true
+		h.failed(errSlow)
+	}
+}
+
+// end tells the source's health what came of a question.
+func (l *loading[V]) end(h *health) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	switch {
+	case l.isAnswered():
+		h.answered()
+	case l.failed:
+		h.fell(l.err) // it was counted when it was late
+	default:
+		h.failed(l.err)
+	}
+}
+
 func (c *cache[K, V]) ask(ctx context.Context, key K, l *loading[V]) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	l.value, l.err = c.load(ctx, key)
-	if l.err == nil || isGone(l.err) {
-		c.health.answered()
-	} else {
-		c.health.failed(l.err)
-	}
+	l.value, l.err = c.tryLoad(ctx, key)
+	l.end(c.health)
 	c.mu.Lock()
 	if c.loading[key] == l {
 		delete(c.loading, key)
@@ -139,6 +177,17 @@ func (c *cache[K, V]) ask(ctx context.Context, key K, l *loading[V]) {
 	}
 	c.mu.Unlock()
 	close(l.done)
+}
+
+// tryLoad asks the source, which may be a program's own. Nobody else recovers from its
+// panic here. The stack is in the error's text, which only the log gets.
+func (c *cache[K, V]) tryLoad(ctx context.Context, key K) (value V, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
+		}
+	}()
+	return c.load(ctx, key)
 }
 
 // learnLocked keeps what an answer tells: the value, that there is none any more,

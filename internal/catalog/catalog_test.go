@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -185,6 +186,27 @@ func TestCallerThatLeavesDoesNotSpoilItForOthers(t *testing.T) {
 		synctest.Wait()
 		leave()
 		time.Sleep(3 * time.Second)
+	})
+}
+
+// panicking is a source of a program that has a fault.
+type panicking struct{ *source }
+
+func (panicking) FnByID(context.Context, string) (*model.Fn, error) { panic("for the test") }
+
+func TestPanicOfTheSourceIsAnErrorOfThoseWhoAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSource()
+		c := New(panicking{s}, DefaultTTL)
+		for range 2 { // each asks again
+			_, err := c.ByFnID(t.Context(), "f1")
+			if model.Describe(err).Kind != model.ErrInternal || !strings.Contains(err.Error(), "panicking.FnByID") {
+				t.Errorf("got %v", err)
+			}
+		}
+		if _, err := c.apps.get(t.Context(), "a1"); err != nil {
+			t.Errorf("other questions fail too: %v", err)
+		}
 	})
 }
 

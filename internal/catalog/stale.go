@@ -62,8 +62,14 @@ func (h *health) answered() {
 	}
 }
 
+// failed counts a question without an answer.
 func (h *health) failed(err error) {
 	h.failures.Add(1)
+	h.fell(err)
+}
+
+// fell notes that the source does not answer.
+func (h *health) fell(err error) {
 	if h.isDown() {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -148,4 +149,53 @@ func TestAnswerThatComesLateIsLearnt(t *testing.T) {
 			t.Errorf("later: %s", got)
 		}
 	})
+}
+
+func TestOneQuestionFailsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &outage{source: newSource(), after: 2 * time.Second}
+		c := staleCatalog(s, new(bytes.Buffer))
+		if _, err := c.ByFnID(t.Context(), "f1"); err != nil {
+			t.Fatal(err)
+		}
+		s.down.Store(true)
+		time.Sleep(6 * time.Second)
+		var wg sync.WaitGroup
+		for range 10 { // whose patience ends before the question
+			wg.Go(func() {
+				if _, err := c.fns.get(t.Context(), "f1"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if stats := c.Stats(); stats.Failures != 1 || stats.Reachable {
+			t.Errorf("when it is slow: %+v", stats)
+		}
+		time.Sleep(2 * time.Second)
+		if stats := c.Stats(); stats.Failures != 1 || stats.Reachable {
+			t.Errorf("when it has failed: %+v", stats)
+		}
+	})
+}
+
+func TestSourceThatAnswersInTheLastMomentIsNotDown(t *testing.T) {
+	for range 50 { // which of the two is noticed first, is by chance
+		synctest.Test(t, func(t *testing.T) {
+			s := newSource()
+			c := staleCatalog(s, new(bytes.Buffer))
+			if _, err := c.ByFnID(t.Context(), "f1"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(6 * time.Second)
+			s.delay.Store(int64(500 * time.Millisecond)) // the patience
+			if _, err := c.fns.get(t.Context(), "f1"); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+			if !c.Stats().Reachable {
+				t.Error("it has answered, and is taken to be down")
+			}
+		})
+	}
 }

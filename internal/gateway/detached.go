@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -70,26 +71,64 @@ func holdBody(call *invoke.Call, maxBytes int64) error {
 	return nil
 }
 
-// runDetached executes a call and throws its answer away. It recovers from a
-// panic, as the HTTP server does for calls that somebody waits for.
-func (g *Gateway) runDetached(ctx context.Context, call *invoke.Call) (err error) {
+// runDetached executes a call, throws its answer away, and logs what it failed with.
+func (g *Gateway) runDetached(ctx context.Context, call *invoke.Call) error {
+	err := recovered(func() error {
+		response, err := g.opts.Invoker.Invoke(ctx, call)
+		if err != nil {
+			return err
+		}
+		return discard(ctx, response.Body)
+	})
+	if err == nil {
+		return nil
+	}
+	level, message := slog.LevelInfo, "detached call failed"
+	attrs := []slog.Attr{slog.String("call_id", call.ID), slog.String("fn_id", call.Fn.ID), slog.Any("error", err)}
+	if p, ok := errors.AsType[*panicError](err); ok {
+		level, message = slog.LevelError, "detached call panicked"
+		attrs = append(attrs, slog.String("stack", string(p.stack)))
+	}
+	g.opts.Logger.LogAttrs(ctx, level, message, attrs...)
+	return err
+}
+
+// discard reads an answer to its end and closes it. When ctx ends before, the answer is
+// left to itself: it ends with its instance. It cannot be closed while it is read.
+func discard(ctx context.Context, body io.ReadCloser) error {
+	ended := make(chan error, 1)
+	go func() {
+		err := recovered(func() error {
+			_, err := io.Copy(io.Discard, body)
+			return err
+		})
+		ended <- recovered(func() error { return withClose(err, body) })
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// panicError is a panic of something that is called for a detached call.
+type panicError struct {
+	cause any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.cause) }
+
+// recovered turns a panic into an error, as the HTTP server does for calls that
+// somebody waits for.
+func recovered(f func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			err = fmt.Errorf("panic: %v", cause)
-			g.opts.Logger.LogAttrs(ctx, slog.LevelError, "detached call panicked",
-				slog.String("call_id", call.ID), slog.String("fn_id", call.Fn.ID), slog.Any("error", err), slog.String("stack", string(debug.Stack())))
+			err = &panicError{cause: cause, stack: debug.Stack()}
 		}
 	}()
-	response, err := g.opts.Invoker.Invoke(ctx, call)
-	if err == nil {
-		_, err = io.Copy(io.Discard, response.Body)
-		err = withClose(err, response.Body)
-	}
-	if err != nil {
-		g.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "detached call failed",
-			slog.String("call_id", call.ID), slog.String("fn_id", call.Fn.ID), slog.Any("error", err))
-	}
-	return err
+	return f()
 }
 
 func isClosed(c <-chan struct{}) bool {

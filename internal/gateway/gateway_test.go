@@ -81,6 +81,12 @@ func (f *function) Invoke(ctx context.Context, call *invoke.Call) (*invoke.Respo
 	return response, err
 }
 
+func (f *function) isClosed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
+}
+
 type closeNoter struct {
 	io.ReadCloser
 	note func()
@@ -101,15 +107,7 @@ func fails(err error) *function {
 
 func serve(t *testing.T, f invoke.Invoker, opts edge.Options) (*httptest.Server, *Gateway) {
 	t.Helper()
-	router, err := edge.NewRouter(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := New(Options{
-		Catalog: catalog.New(definitions{}, catalog.DefaultTTL), Invoker: f,
-		Logger: slog.New(slog.DiscardHandler), MaxDetachedBytes: 100,
-	})
-	g.Register(router)
+	router, g := route(t, f, opts, slog.DiscardHandler)
 	server := httptest.NewServer(router)
 	t.Cleanup(func() {
 		server.Close()
@@ -118,6 +116,21 @@ func serve(t *testing.T, f invoke.Invoker, opts edge.Options) (*httptest.Server,
 		}
 	})
 	return server, g
+}
+
+// route makes a gateway that no server serves.
+func route(t *testing.T, f invoke.Invoker, opts edge.Options, log slog.Handler) (*edge.Router, *Gateway) {
+	t.Helper()
+	router, err := edge.NewRouter(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := New(Options{
+		Catalog: catalog.New(definitions{}, catalog.DefaultTTL), Invoker: f,
+		Logger: slog.New(log), MaxDetachedBytes: 100,
+	})
+	g.Register(router)
+	return router, g
 }
 
 func do(t *testing.T, request *http.Request) (*http.Response, string) {

@@ -3,9 +3,12 @@ package gateway
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -151,6 +154,33 @@ func TestCloseGivesUpDetachedCallsAtItsDeadline(t *testing.T) {
 	if err := g.Close(ctx); err == nil {
 		t.Error("no error although a call was given up")
 	}
+}
+
+func TestCloseGivesUpADetachedCallWhoseAnswerHasBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, writer := streams(t)
+		router, g := route(t, f, edge.Options{}, slog.DiscardHandler)
+		w := httptest.NewRecorder()
+		router.ServeHTTP(w, newRequest(t, "POST", "/invoke/f1", "", http.Header{"Fn-Invoke-Type": {"detached"}}))
+		if w.Code != 202 {
+			t.Fatalf("got %d", w.Code)
+		}
+		synctest.Wait()
+		time.AfterFunc(time.Hour, func() { writer.Close() }) // the function takes that long
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		if err := g.Close(ctx); err == nil || time.Since(began) != time.Second {
+			t.Errorf("closed after %v: %v", time.Since(began), err)
+		}
+		if f.isClosed() {
+			t.Error("the answer was closed while it is read")
+		}
+		time.Sleep(2 * time.Hour)
+		if !f.isClosed() {
+			t.Error("the answer was never closed")
+		}
+	})
 }
 
 func TestDetachedCallAfterCloseIsRefused(t *testing.T) {

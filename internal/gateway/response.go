@@ -30,7 +30,7 @@ func send(w http.ResponseWriter, status int, response *invoke.Response) (err err
 		w.Header().Set("Content-Length", strconv.FormatInt(response.ContentLength, 10))
 	}
 	if !bodyAllowed(status) {
-		w.WriteHeader(status)
+		sendBare(w, status, response.Body)
 		return nil
 	}
 	if status != http.StatusOK || response.ContentLength == 0 {
@@ -52,6 +52,18 @@ func send(w http.ResponseWriter, status int, response *invoke.Response) (err err
 	// without the client's pace being felt.
 	_, err = io.CopyBuffer(onlyWriter{out}, onlyReader{response.Body}, buf[:])
 	return err
+}
+
+// sendBare sends a response without a body. The client has all of it at once, whatever
+// comes of the function's answer, which is read to its end: to close it before means that
+// nobody waited for it.
+func sendBare(w http.ResponseWriter, status int, answer io.Reader) {
+	w.WriteHeader(status)
+	if _, held := answer.(*invoke.HeldBody); held {
+		return
+	}
+	_ = http.NewResponseController(w).Flush() // the server notices too
+	_, _ = io.Copy(io.Discard, answer)        // whoever executed the call reports how it ended
 }
 
 type onlyReader struct{ io.Reader }

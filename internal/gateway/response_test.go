@@ -5,8 +5,11 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/tinefn/tine/internal/edge"
 	"github.com/tinefn/tine/invoke"
@@ -90,5 +93,33 @@ func TestAnswerThatBreaksBeforeItsFirstByteIsAnError(t *testing.T) {
 	response, body := do(t, newRequest(t, "POST", server.URL+"/invoke/f1", "", nil))
 	if response.StatusCode != 502 || !strings.Contains(body, "error receiving function response") {
 		t.Errorf("got %d %q", response.StatusCode, body)
+	}
+}
+
+// A function whose answer is given up counts as one whose client has left.
+func TestAnswerToAStatusWithoutABodyIsReadToItsEnd(t *testing.T) {
+	for _, status := range []int{http.StatusNoContent, http.StatusNotModified} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			reader, writer := io.Pipe()
+			defer writer.Close()
+			server, _ := serve(t, &function{answer: func(context.Context, *invoke.Call) (*invoke.Response, error) {
+				return &invoke.Response{Header: http.Header{"Fn-Http-Status": {strconv.Itoa(status)}}, Body: reader, ContentLength: -1}, nil
+			}}, edge.Options{})
+			response, _ := do(t, newRequest(t, "GET", server.URL+"/t/shop/pay", "", nil))
+			if response.StatusCode != status {
+				t.Errorf("got %d", response.StatusCode)
+			}
+			if _, err := io.WriteString(writer, "for nobody"); err != nil {
+				t.Errorf("the answer was given up: %v", err)
+			}
+		})
+	}
+}
+
+func TestAnswerThatBreaksWhereNoneIsWantedLeavesTheConnectionAlone(t *testing.T) {
+	w := httptest.NewRecorder()
+	body := io.NopCloser(iotest.ErrReader(model.ErrFunctionResponse))
+	if err := send(w, http.StatusNoContent, &invoke.Response{Body: body, ContentLength: -1}); err != nil || w.Code != http.StatusNoContent {
+		t.Errorf("got %d, %v", w.Code, err)
 	}
 }

@@ -1,9 +1,12 @@
 package runner
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -99,6 +102,43 @@ func leaveByContext(t *testing.T, b *bench, f *slowFunction) {
 	call.Header.Set("Wait", "1")
 	if _, _, err := b.run(ctx, call); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestCallerThatLeavesGetsAwayFromAFunctionThatOnlyHints(t *testing.T) {
+	for name, hint := range map[string]string{
+		"short": "HTTP/1.1 103 Early Hints\r\n\r\n",
+		"long":  "HTTP/1.1 103 Early Hints\r\nLink: " + strings.Repeat("x", 5000) + "\r\n\r\n", // read in several pieces
+		"many":  strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 3),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			hinted, goOn := make(chan struct{}, 10), make(chan struct{})
+			b := rawBench(t, func(conn net.Conn) {
+				in := bufio.NewReader(conn)
+				for {
+					r, err := http.ReadRequest(in)
+					if err != nil {
+						return
+					}
+					_, _ = io.Copy(io.Discard, r.Body)
+					fmt.Fprint(conn, hint)
+					hinted <- struct{}{}
+					<-goOn
+					fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				}
+			})
+			ctx, leave := context.WithCancel(t.Context())
+			go func() { <-hinted; time.Sleep(20 * time.Millisecond); leave() }()
+			within(t, time.Second, func() {
+				if _, err := b.Invoke(ctx, newTestCall("x")); err == nil {
+					t.Error("there is an answer")
+				}
+			})
+			close(goOn)
+			awaitIdle(t, b.pool) // it has had its whole request, and may finish
+			b.wantContainers(t, 1)
+		})
 	}
 }
 

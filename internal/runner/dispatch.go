@@ -28,8 +28,8 @@ type exchange struct {
 	deadline time.Time
 	timing   invoke.Timing
 
-	started  bool // the request may be on its way
-	ended    bool // the exchange ended the instance
+	started  bool        // the request may be on its way
+	ended    atomic.Bool // the exchange ended the instance, also after its caller has left
 	reported atomic.Bool
 }
 
@@ -150,7 +150,7 @@ func (x *exchange) start() {
 
 // lost ends the instance because its connection broke, and the call with err.
 func (x *exchange) lost(why string, err error) error {
-	x.ended = true
+	x.ended.Store(true)
 	x.lease.Lost(why)
 	x.over(err)
 	return err
@@ -158,19 +158,20 @@ func (x *exchange) lost(why string, err error) error {
 
 // destroy ends the instance, which works and must not, and the call with err.
 func (x *exchange) destroy(why string, err error) error {
-	x.ended = true
+	x.ended.Store(true)
 	x.lease.Destroy(why)
 	x.over(err)
 	return err
 }
 
-// awaitHeader reads the header of the answer.
+// awaitHeader reads the header of the answer. A function that sends an informational
+// one first takes its time, however soon that came.
 func (x *exchange) awaitHeader(ctx context.Context) (*http.Response, error) {
 	answer, err := x.session.readHeader(x.runner.opts.MaxResponseHeaderBytes)
 	switch {
-	case err == nil:
+	case err == nil && !isInformational(answer):
 		return answer, nil
-	case errors.Is(err, errSilent) && x.session.in.hasty && errors.Is(err, os.ErrDeadlineExceeded):
+	case err == nil, errors.Is(err, errSilent) && x.session.in.hasty && errors.Is(err, os.ErrDeadlineExceeded):
 		return x.watchForHeader(ctx)
 	}
 	return nil, x.broken(err)
@@ -192,7 +193,7 @@ func (x *exchange) watchForHeader(ctx context.Context) (*http.Response, error) {
 		defer close(interrupted)
 		_ = conn.SetReadDeadline(longAgo) // reading ends
 	})
-	answer, err := x.session.readHeader(x.runner.opts.MaxResponseHeaderBytes)
+	answer, err := x.session.readFinalHeader(x.runner.opts.MaxResponseHeaderBytes)
 	if stop() {
 		if err != nil {
 			return nil, x.broken(err)
@@ -224,7 +225,7 @@ func canceled(ctx context.Context) error {
 func (x *exchange) finishAlone(answer *http.Response) {
 	err := x.session.in.takeTime()
 	if err == nil && answer == nil {
-		answer, err = x.session.readHeader(x.runner.opts.MaxResponseHeaderBytes)
+		answer, err = x.session.readFinalHeader(x.runner.opts.MaxResponseHeaderBytes)
 	}
 	if err != nil {
 		_ = x.broken(err) // nobody is left to be told

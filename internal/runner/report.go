@@ -86,7 +86,7 @@ func (x *exchange) over(err error) {
 		x.runner.publish(&report)
 		return
 	}
-	ended := x.ended
+	ended := x.ended.Load()
 	x.runner.inBackground(func() { x.publishFailure(report, ended) })
 }
 

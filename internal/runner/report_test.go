@@ -208,6 +208,38 @@ func TestCallThatIsGivenUpIsReportedOnce(t *testing.T) {
 	}
 }
 
+// The caller has gone, for a reason that is not its own, when what is left of its answer
+// breaks in the background.
+func TestAnswerThatBreaksAfterItsCallWasReported(t *testing.T) {
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	b, w := observed(t, func(w http.ResponseWriter, _ *http.Request, _ io.Writer) {
+		w.Header().Set("Content-Length", "10") // so few are held
+		io.WriteString(w, "part")
+		w.(http.Flusher).Flush()
+		close(begun)
+		<-goOn
+		panic(http.ErrAbortHandler)
+	}, nil)
+	ctx, leave := context.WithCancelCause(t.Context())
+	go func() {
+		<-begun
+		time.Sleep(20 * time.Millisecond) // the header is read, and more awaited
+		leave(model.ErrServerBusy)
+	}()
+	if _, _, err := b.run(ctx, newTestCall("x")); !errors.Is(err, model.ErrServerBusy) {
+		t.Errorf("got %v", err)
+	}
+	close(goOn)
+	for deadline := time.Now().Add(5 * time.Second); b.pool.Stats().Busy > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the instance stays: %+v", b.pool.Stats())
+		}
+	}
+	if reports := w.await(t, 1); len(reports) != 1 || !errors.Is(reports[0].Err, model.ErrServerBusy) {
+		t.Errorf("%+v", reports)
+	}
+}
+
 func TestCallWithoutAnInstanceIsReported(t *testing.T) {
 	b, w := observed(t, answerEcho, nil)
 	ctx, cancel := context.WithCancel(t.Context())
