@@ -7,7 +7,8 @@ import (
 
 // A network in which namespaces cannot be made, or do not work, is left alone
 // for a pause that doubles, so that the others keep the pool full. After it, one
-// attempt at a time finds out whether it works again.
+// attempt at a time finds out whether it works again: what was made has to be used,
+// or to get as old as provenAge.
 const (
 	firstNetworkPause = 500 * time.Millisecond
 	lastNetworkPause  = time.Minute
