@@ -452,6 +452,39 @@ func TestHoldersThatDieSoonAreNotMadeWithoutEnd(t *testing.T) {
 	}
 }
 
+// All holders die at one moment when an engine is started again.
+func TestHoldersThatDieTogetherAreOneFailure(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		m := newMaker()
+		p := start(t, m, Options{Min: 12, Max: 20, Parallel: 12})
+		time.Sleep(time.Second)
+		for _, id := range m.living() {
+			p.Died(id)
+		}
+		if failures := p.failures(); failures != 1 {
+			t.Errorf("%d failures in a row", failures)
+		}
+		time.Sleep(firstNetworkPause + provenAge + 2*makeDelay)
+		if ready := p.total(Ready); ready != 12 {
+			t.Errorf("%d are ready after they live", ready)
+		}
+	})
+}
+
+func TestAttemptsThatFailTogetherAreOneFailure(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		m := newMaker()
+		m.err[""] = errors.New("exchange full")
+		p := start(t, m, Options{Min: 4, Max: 8, Parallel: 4})
+		for want, wait := range []time.Duration{0, makeDelay, firstNetworkPause + makeDelay} {
+			time.Sleep(wait + time.Millisecond)
+			if failures := p.failures(); failures != want {
+				t.Errorf("%d failures in a row, want %d", failures, want)
+			}
+		}
+	})
+}
+
 // Items of a busy pool are used before they are old.
 func TestItemsThatWereUsedProveTheirNetwork(t *testing.T) {
 	const calls = 10 // between two failures, each of which lasts for less than provenAge
