@@ -330,6 +330,35 @@ func TestSandboxWithoutAServerEnds(t *testing.T) {
 	}
 }
 
+// Kernels before Linux 6.8 are told of all layers in one page.
+func TestManyLayersWithLongPathsFitIntoOneMount(t *testing.T) {
+	needRoot(t)
+	const most = 127 // as many as Docker makes
+	base := filepath.Join(t.TempDir(), "with:colon")
+	var layers []string
+	for i := range most {
+		dir := filepath.Join(base, strings.Repeat("x", 64), itoa(i))
+		err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, itoa(i)), nil, 0o644), os.WriteFile(filepath.Join(dir, "which"), []byte(itoa(i)), 0o644))
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers = append(layers, dir)
+	}
+	mount, err := overlayByMount(layers, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mount.Close()
+	root := descriptors + itoa(int(mount.Fd()))
+	entries, err := os.ReadDir(root)
+	if err != nil || len(entries) != most+1 {
+		t.Errorf("%d files are seen: %v", len(entries), err)
+	}
+	if which, err := os.ReadFile(filepath.Join(root, "which")); string(which) != "0" {
+		t.Errorf("layer %q is the topmost: %v", which, err)
+	}
+}
+
 // tracerArg is the name of a process that traces another one, so that its end waits.
 const tracerArg = "sandbox-test-tracer"
 
