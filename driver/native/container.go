@@ -265,7 +265,9 @@ func (c *container) Stop(ctx context.Context) error {
 	if killErr := c.unit.group.Kill(); killErr != nil {
 		return fmt.Errorf("stop container %s: %w", c.spec.ID, errors.Join(err, killErr))
 	}
-	<-c.unit.box.Done() // nothing outlives the kill of its process 1
+	if err := c.unit.box.AwaitEnd(context.WithoutCancel(ctx)); err != nil { // nothing outlives its process 1
+		return fmt.Errorf("stop container %s: %w", c.spec.ID, err)
+	}
 	return nil
 }
 

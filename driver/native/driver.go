@@ -131,6 +131,8 @@ type Driver struct {
 	opts     Options
 	log      *slog.Logger
 	instance string
+	earlier  []string // instances that may have left something, see sweep.go
+	starting bool     // the own one is on their list, and New has not succeeded
 
 	images   *image.Store
 	access   *imageaccess.Access
@@ -188,10 +190,13 @@ func New(opts Options) (_ *Driver, err error) {
 	for _, problem := range d.images.Problems() {
 		d.log.Warn("a problem with the images on disk", slog.String("object", problem.Object), slog.String("cause", problem.Cause), slog.String("repair", problem.Repair))
 	}
+	if err = d.enlist(); err != nil {
+		return nil, err
+	}
 	if err = d.openKernel(); err != nil {
 		return nil, err
 	}
-	if err = d.sweep(); err != nil {
+	if err = d.sweep(d.background); err != nil {
 		return nil, err
 	}
 	if d.base, err = makeBase(filepath.Join(opts.Dir, "base")); err != nil {
@@ -205,6 +210,7 @@ func New(opts Options) (_ *Driver, err error) {
 			return nil, err
 		}
 	}
+	d.starting = false
 	d.wg.Go(func() { d.cleaner.rounds.Run(d.background, d.cleaner.clean) })
 	d.startPool()
 	return d, nil
@@ -393,6 +399,9 @@ func (d *Driver) release(ctx context.Context) error {
 	}
 	if d.networks != nil {
 		failed = append(failed, d.networks.Close(ctx))
+	}
+	if d.starting && errors.Join(failed...) == nil {
+		failed = append(failed, d.writeInstances(d.earlier)) // or starts that fail would fill the list
 	}
 	for _, filter := range []*os.File{d.filter, d.lax} {
 		if filter != nil {

@@ -125,8 +125,9 @@ func (u *unit) Probe(ctx context.Context) error {
 	return u.network.Probe(ctx)
 }
 
-// Remove ends the sandbox with all processes in it, and removes what belongs to it.
-// It may be repeated.
+// Remove ends the sandbox with all processes in it, and removes what belongs to it,
+// as far as ctx allows. It may be repeated: as long as a process lives, its control
+// group and its users are nobody else's.
 func (u *unit) Remove(ctx context.Context) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -141,9 +142,12 @@ func (u *unit) Remove(ctx context.Context) error {
 		failed = append(failed, u.group.Kill())
 	}
 	if u.box != nil {
-		failed = append(failed, u.box.Kill(), u.box.Close())
 		if !u.taken {
 			_, _ = u.box.Stdout.Close(), u.box.Stderr.Close() // nobody has read them
+		}
+		failed = append(failed, u.box.Kill())
+		if err := u.box.Close(ctx); err != nil {
+			return errors.Join(append(failed, err)...) // its group is in use
 		}
 	}
 	if u.group != nil {

@@ -78,5 +78,12 @@ func (p *Pool) moveLocked(it *item, next State) {
 // used reports whether the namespace is for one app alone.
 func (it *item) used() bool { return it.tenant != "" }
 
+// canProve reports whether the network has failed, and the item was made after that:
+// it works again if the item does. One that died young cannot, as its end is a failure
+// that came after it was made.
+func (it *item) canProve() bool {
+	return it.network.failures > 0 && !it.made.Before(it.network.failed)
+}
+
 // older reports whether an item has been in its state for longer than another.
 func (it *item) older(other *item) bool { return other == nil || it.since.Before(other.since) }

@@ -100,6 +100,9 @@ func (l *Lease) end(why string) {
 		return // Close removes it, as it is
 	}
 	it.drain = nil
+	if why == "" && it.canProve() {
+		it.network.worked() // in a busy pool nothing gets as old as provenAge
+	}
 	switch {
 	case why != "":
 		p.retireLocked(it, why)

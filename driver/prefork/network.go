@@ -7,7 +7,8 @@ import (
 
 // A network in which namespaces cannot be made, or do not work, is left alone
 // for a pause that doubles, so that the others keep the pool full. After it, one
-// attempt at a time finds out whether it works again.
+// attempt at a time finds out whether it works again: what was made has to be used,
+// or to get as old as provenAge.
 const (
 	firstNetworkPause = 500 * time.Millisecond
 	lastNetworkPause  = time.Minute
@@ -34,9 +35,14 @@ func (n *network) items() int {
 // worked ends the pauses.
 func (n *network) worked() { n.failures = 0 }
 
-// fail begins a pause and returns its length. Up to a quarter is taken off by
-// chance, so that servers do not try all at once.
-func (n *network) fail() time.Duration {
+// fail begins a pause after an attempt that began at some time, and returns how long
+// it is until the next one. Up to a quarter is taken off by chance, so that servers
+// do not try all at once. Attempts that began before the last failure was known say
+// no more than that one did, as when many items die at one moment.
+func (n *network) fail(began time.Time) time.Duration {
+	if began.Before(n.failed) {
+		return max(0, time.Until(n.notBefore))
+	}
 	pause := lastNetworkPause
 	if n.failures < 10 { // more doublings are longer anyway
 		pause = min(firstNetworkPause<<n.failures, lastNetworkPause)

@@ -102,17 +102,18 @@ func (p *Pool) createLocked(n *network) {
 			p.opts.Observer.Made(n.name, time.Since(began), err)
 		}
 		p.moveLocked(it, gone)
-		p.networkFailedLocked(n, fmt.Errorf("make a namespace: %w", err))
+		p.networkFailedLocked(n, began, fmt.Errorf("make a namespace: %w", err))
 		p.balanceLocked()
 	})
 }
 
-// networkFailedLocked takes note of a failure that is probably a network's.
-func (p *Pool) networkFailedLocked(n *network, err error) {
+// networkFailedLocked takes note that what began at some time failed, and that this is
+// probably the network's fault.
+func (p *Pool) networkFailedLocked(n *network, began time.Time, err error) {
 	if p.closed {
 		return
 	}
-	pause := n.fail()
+	pause := n.fail(began)
 	p.log.Warn("no namespace can be prepared", slog.String("network", n.name), slog.Any("error", err),
 		slog.Int("failures", n.failures), slog.Duration("retry_in", pause))
 }
@@ -151,7 +152,7 @@ var errHolderDied = errors.New("its holder died")
 // that the next one would probably end the same way.
 func (p *Pool) diedYoungLocked(it *item, err error) {
 	if time.Since(it.made) < provenAge {
-		p.networkFailedLocked(it.network, fmt.Errorf("namespace %s, %v after it was made: %w", it.name, time.Since(it.made).Round(time.Millisecond), err))
+		p.networkFailedLocked(it.network, it.made, fmt.Errorf("namespace %s, %v after it was made: %w", it.name, time.Since(it.made).Round(time.Millisecond), err))
 	}
 }
 

@@ -141,6 +141,13 @@ func (p *Pool) total(states ...State) int {
 	return sum
 }
 
+// failures is how many the first network has had in a row.
+func (p *Pool) failures() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.networks[0].failures
+}
+
 func mustLease(t *testing.T, p *Pool, tenant string) *Lease {
 	t.Helper()
 	lease := p.Lease(tenant, nil)
@@ -443,6 +450,88 @@ func TestHoldersThatDieSoonAreNotMadeWithoutEnd(t *testing.T) {
 			})
 		})
 	}
+}
+
+// All holders die at one moment when an engine is started again.
+func TestHoldersThatDieTogetherAreOneFailure(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		m := newMaker()
+		p := start(t, m, Options{Min: 12, Max: 20, Parallel: 12})
+		time.Sleep(time.Second)
+		for _, id := range m.living() {
+			p.Died(id)
+		}
+		if failures := p.failures(); failures != 1 {
+			t.Errorf("%d failures in a row", failures)
+		}
+		time.Sleep(firstNetworkPause + provenAge + 2*makeDelay)
+		if ready := p.total(Ready); ready != 12 {
+			t.Errorf("%d are ready after they live", ready)
+		}
+	})
+}
+
+func TestAttemptsThatFailTogetherAreOneFailure(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		m := newMaker()
+		m.err[""] = errors.New("exchange full")
+		p := start(t, m, Options{Min: 4, Max: 8, Parallel: 4})
+		for want, wait := range []time.Duration{0, makeDelay, firstNetworkPause + makeDelay} {
+			time.Sleep(wait + time.Millisecond)
+			if failures := p.failures(); failures != want {
+				t.Errorf("%d failures in a row, want %d", failures, want)
+			}
+		}
+	})
+}
+
+// Items of a busy pool are used before they are old.
+func TestItemsThatWereUsedProveTheirNetwork(t *testing.T) {
+	const calls = 10 // between two failures, each of which lasts for less than provenAge
+	for name, use := range map[string]time.Duration{"for a moment": 0, "for long": 2 * provenAge} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				m := newMaker()
+				p := start(t, m, Options{Min: 2, Max: 40, UseOnce: true, AppShare: 100, Parallel: 1})
+				time.Sleep(time.Second)
+				for range 5 {
+					m.set(func() { m.err[""] = errors.New("a passing hiccup") })
+					mustLease(t, p, "a").Release()
+					time.Sleep(makeDelay + 10*time.Millisecond)
+					m.set(func() { m.err[""] = nil })
+					if failures := p.failures(); failures != 1 {
+						t.Errorf("%d failures in a row", failures)
+					}
+					for range calls {
+						time.Sleep(2 * time.Second)
+						if lease := p.Lease("a", nil); lease != nil {
+							time.AfterFunc(use, lease.Release)
+						}
+					}
+				}
+				time.Sleep(2 * use)
+			})
+		})
+	}
+}
+
+// A holder that died in use proves nothing.
+func TestDeadItemDoesNotProveItsNetwork(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		m := newMaker()
+		p := start(t, m, Options{Min: 1, Max: 1, UseOnce: true}) // no other one is made meanwhile
+		m.set(func() { m.err[""] = errors.New("no") })
+		time.Sleep(makeDelay + time.Millisecond)
+		m.set(func() { m.err[""] = nil })
+		time.Sleep(2 * time.Second)
+		lease := mustLease(t, p, "a")
+		p.Died(lease.ID())
+		time.Sleep(2 * provenAge)
+		lease.Release()
+		if failures := p.failures(); failures == 0 {
+			t.Error("the network is taken to work")
+		}
+	})
 }
 
 func TestNamespaceThatCannotBeProbedIsNotHandedOut(t *testing.T) {

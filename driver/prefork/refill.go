@@ -91,6 +91,7 @@ func (p *Pool) ageLocked(now time.Time, due *alarm) {
 			}
 			p.probeLaterLocked(it, now, due)
 		case Leased:
+			p.proveLocked(it, now, due)
 			p.probeLaterLocked(it, now, due)
 		default: // somebody is at it
 		}
@@ -100,7 +101,7 @@ func (p *Pool) ageLocked(now time.Time, due *alarm) {
 // proveLocked ends the pauses of a network in which an item has got old enough
 // that was made after the last failure.
 func (p *Pool) proveLocked(it *item, now time.Time, due *alarm) {
-	if it.network.failures == 0 || it.made.Before(it.network.failed) {
+	if !it.canProve() {
 		return
 	}
 	if proven := it.made.Add(provenAge); now.Before(proven) {

@@ -152,13 +152,20 @@ func overlayByFsopen(upper, work string, lower func(fs int) error) (*os.File, er
 	return os.NewFile(uintptr(mount), "root"), nil
 }
 
+// overlayByMount names layers by descriptors, so that a page has room for some 200 of
+// them however long their paths are.
 func overlayByMount(layers []string, upper, work string) (*os.File, error) {
+	short, closeAll, err := shortPaths(layers)
+	defer closeAll()
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "tine-mount-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = os.Remove(dir) }()
-	options, flags := "lowerdir="+strings.Join(layers, ":"), uintptr(unix.MS_NODEV|unix.MS_NOSUID|unix.MS_RDONLY)
+	options, flags := "lowerdir="+strings.Join(short, ":"), uintptr(unix.MS_NODEV|unix.MS_NOSUID|unix.MS_RDONLY)
 	if upper != "" {
 		options, flags = options+",upperdir="+upper+",workdir="+work, flags&^unix.MS_RDONLY
 	}
@@ -167,6 +174,26 @@ func overlayByMount(layers []string, upper, work string) (*os.File, error) {
 	}
 	mount, err := cloneTree(dir, &unix.MountAttr{})
 	return mount, errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH))
+}
+
+// shortPaths opens directories and returns paths to them that are right for this
+// process until closeAll.
+func shortPaths(dirs []string) (short []string, closeAll func(), err error) {
+	var open []*os.File
+	closeAll = func() {
+		for _, dir := range open {
+			_ = dir.Close() // only a descriptor
+		}
+	}
+	for _, dir := range dirs {
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, closeAll, fmt.Errorf("open %s: %w", dir, err)
+		}
+		open = append(open, os.NewFile(uintptr(fd), dir))
+		short = append(short, descriptors+strconv.Itoa(fd))
+	}
+	return short, closeAll, nil
 }
 
 // Tree is a directory as a mount that is nowhere: what a sandbox attaches is the

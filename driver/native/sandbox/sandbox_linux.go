@@ -357,10 +357,55 @@ func (b *Sandbox) Ended() bool {
 // Status is how it ended. Call it after Done.
 func (b *Sandbox) Status() Status { return b.status }
 
-// Close frees what the server has of a sandbox that has ended, but for its output.
-func (b *Sandbox) Close() error {
-	<-b.done
-	var err error
+// How long a killed process may take to end. One that nothing holds takes
+// milliseconds, or longer to give back much memory. One that waits for a disk, or is
+// traced, may take for ever.
+const (
+	endPatience = 5 * time.Second // at most, whatever the context allows
+	endGrace    = time.Second     // at least, also when the context has ended
+)
+
+// AwaitEnd waits until the first process has ended, as far as ctx and endPatience
+// allow. The error says what it does instead.
+func (b *Sandbox) AwaitEnd(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, endPatience)
+	defer cancel()
+	select {
+	case <-b.done:
+		return nil
+	case <-ctx.Done():
+	}
+	select {
+	case <-b.done:
+		return nil
+	case <-time.After(endGrace):
+		return fmt.Errorf("process %d has not ended (%s): %w", b.PID, activity(b.PID), ctx.Err())
+	}
+}
+
+// activity is what the kernel says about a process that does not end: its state, and
+// the process that traces it, 0 for none.
+func activity(pid int) string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return err.Error()
+	}
+	var told []string
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "State:") || strings.HasPrefix(line, "TracerPid:") {
+			told = append(told, strings.Join(strings.Fields(line), " "))
+		}
+	}
+	return strings.Join(told, ", ")
+}
+
+// Close frees what the server has of a sandbox, but for its output, when it has
+// ended: it waits for that like AwaitEnd. It may be repeated.
+func (b *Sandbox) Close(ctx context.Context) error {
+	err := b.AwaitEnd(ctx)
+	if err != nil {
+		return err
+	}
 	b.closeOnce.Do(func() {
 		err = errors.Join(b.socket.Close(), b.pidfd.Close())
 		if b.users != nil {

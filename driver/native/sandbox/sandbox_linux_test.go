@@ -1,14 +1,19 @@
 package sandbox
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +30,9 @@ var testfn string
 func TestMain(m *testing.M) {
 	if len(os.Args) > 0 && os.Args[0] == SelfArg {
 		sandboxinit.Main()
+	}
+	if len(os.Args) > 1 && os.Args[0] == tracerArg {
+		traceMain(os.Args[1])
 	}
 	os.Exit(runTests(m))
 }
@@ -87,7 +95,7 @@ func spawn(t *testing.T, s *Spawner, ids IDs) *Sandbox {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(box.Kill(), box.Close()); err != nil {
+		if err := errors.Join(box.Kill(), box.Close(context.WithoutCancel(t.Context()))); err != nil {
 			t.Error(err)
 		}
 		_ = box.Stdout.Close()
@@ -322,6 +330,104 @@ func TestSandboxWithoutAServerEnds(t *testing.T) {
 	}
 }
 
+// Kernels before Linux 6.8 are told of all layers in one page.
+func TestManyLayersWithLongPathsFitIntoOneMount(t *testing.T) {
+	needRoot(t)
+	const most = 127 // as many as Docker makes
+	base := filepath.Join(t.TempDir(), "with:colon")
+	var layers []string
+	for i := range most {
+		dir := filepath.Join(base, strings.Repeat("x", 64), itoa(i))
+		err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, itoa(i)), nil, 0o644), os.WriteFile(filepath.Join(dir, "which"), []byte(itoa(i)), 0o644))
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers = append(layers, dir)
+	}
+	mount, err := overlayByMount(layers, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mount.Close()
+	root := descriptors + itoa(int(mount.Fd()))
+	entries, err := os.ReadDir(root)
+	if err != nil || len(entries) != most+1 {
+		t.Errorf("%d files are seen: %v", len(entries), err)
+	}
+	if which, err := os.ReadFile(filepath.Join(root, "which")); string(which) != "0" {
+		t.Errorf("layer %q is the topmost: %v", which, err)
+	}
+}
+
+// tracerArg is the name of a process that traces another one, so that its end waits.
+const tracerArg = "sandbox-test-tracer"
+
+// traceMain is that process.
+func traceMain(pid string) {
+	runtime.LockOSThread() // it is a thread that traces
+	number, err := strconv.Atoi(pid)
+	if err == nil {
+		err = unix.PtraceSeize(number)
+	}
+	fmt.Println(err)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
+}
+
+// trace traces a process until it is told to end.
+func trace(t *testing.T, pid int) (end func()) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracer := &exec.Cmd{Path: self, Args: []string{tracerArg, itoa(pid)}}
+	stdin, inErr := tracer.StdinPipe()
+	stdout, outErr := tracer.StdoutPipe()
+	if err := errors.Join(inErr, outErr, tracer.Start()); err != nil {
+		t.Fatal(err)
+	}
+	end = sync.OnceFunc(func() { _ = errors.Join(stdin.Close(), tracer.Wait()) })
+	t.Cleanup(end)
+	if answer, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || answer != "<nil>\n" {
+		t.Skipf("cannot trace: %s%v", answer, err)
+	}
+	return end
+}
+
+// A process that is traced, or waits for a disk, does not end when it is killed.
+func TestCloseDoesNotWaitForEver(t *testing.T) {
+	bothWays(t, func(t *testing.T, spawn func() *Sandbox) {
+		box := spawn()
+		end := trace(t, box.PID)
+		if err := box.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		err := box.Close(short)
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "TracerPid: ") {
+			t.Errorf("while it is traced: %v", err)
+		}
+		end()
+		for range 2 {
+			if err := box.Close(deadline(t)); err != nil {
+				t.Errorf("when it is not traced any more: %v", err)
+			}
+		}
+	})
+}
+
+// One that dies at once is waited for.
+func TestCloseAfterTheEndOfItsContext(t *testing.T) {
+	box := spawn(t, newSpawner(t), IDs{})
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := errors.Join(box.Kill(), box.Close(ended)); err != nil {
+		t.Error(err)
+	}
+}
+
 func itoa(n int) string { return strconv.Itoa(n) }
 
 func BenchmarkSpawn(b *testing.B) {
@@ -345,7 +451,7 @@ func BenchmarkSpawn(b *testing.B) {
 					b.Fatal(err)
 				}
 				_ = box.Kill()
-				_ = box.Close()
+				_ = box.Close(b.Context())
 				_ = box.Stdout.Close()
 				_ = box.Stderr.Close()
 			}

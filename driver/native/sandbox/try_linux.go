@@ -13,7 +13,7 @@ func Try(ctx context.Context, s *Spawner, ids IDs, layers []string) (err error) 
 		return err
 	}
 	defer func() {
-		err = errors.Join(err, box.Kill(), box.Close(), box.Stdout.Close(), box.Stderr.Close())
+		err = errors.Join(err, box.Kill(), box.Close(context.WithoutCancel(ctx)), box.Stdout.Close(), box.Stderr.Close())
 	}()
 	if err := box.Ready(ctx); err != nil {
 		return err
