@@ -172,15 +172,22 @@ func (s *Server) awaitStop(ctx context.Context, stopped <-chan struct{}) error {
 }
 
 // errPanicked is what a client is told of a panic.
-var errPanicked = status.Error(codes.Internal, "the runner panicked")
+var errPanicked = status.Error(codes.Internal, panicText)
+
+const panicText = "the runner panicked"
 
 // recoverFrom makes an error of a panic, which must not end the process.
 func (s *Server) recoverFrom(method string, err *error) {
 	if cause := recover(); cause != nil {
-		s.log.Error("a call of the runner protocol panicked", slog.String("method", method),
-			slog.Any("error", fmt.Errorf("panic: %v", cause)), slog.String("stack", string(debug.Stack())))
+		s.logPanic(method, cause)
 		*err = errPanicked
 	}
+}
+
+// logPanic is called while the goroutine panics.
+func (s *Server) logPanic(method string, cause any) {
+	s.log.Error("a call of the runner protocol panicked", slog.String("method", method),
+		slog.Any("error", fmt.Errorf("panic: %v", cause)), slog.String("stack", string(debug.Stack())))
 }
 
 func (s *Server) recoverStream(_ any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
