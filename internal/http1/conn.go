@@ -36,9 +36,12 @@ type conn struct {
 }
 
 // The states. Who wants to close an idle connection must win the move from
-// idle against its next request.
+// idle against its next request. A connection that is reading has the beginning
+// of one that neither the handler nor net/http has, which lasts bodyPatience and
+// handOffPatience at most.
 const (
 	idle int32 = iota
+	reading
 	busy
 	closed
 )
@@ -93,7 +96,7 @@ func (c *conn) serve() {
 			c.toNetHTTP()
 			return
 		}
-		if !c.serveRequest(h) {
+		if !c.state.CompareAndSwap(reading, busy) || !c.serveRequest(h) {
 			break
 		}
 	}
@@ -104,7 +107,7 @@ func (c *conn) serve() {
 // will come.
 func (c *conn) awaitRequest() bool {
 	if len(c.in) > 0 { // the client did not wait for the response before
-		return c.state.CompareAndSwap(idle, busy)
+		return c.state.CompareAndSwap(idle, reading)
 	}
 	c.setWaitDeadline()
 	n, err := c.Read(c.in[:cap(c.in)])
@@ -112,7 +115,7 @@ func (c *conn) awaitRequest() bool {
 		return false
 	}
 	c.in = c.in[:n]
-	return c.state.CompareAndSwap(idle, busy)
+	return c.state.CompareAndSwap(idle, reading)
 }
 
 // setWaitDeadline gives the client IdleTimeout for its next request, and
@@ -165,28 +168,66 @@ func (c *conn) awaitBody(size int) verdict {
 	return plain
 }
 
+// handOffPatience is how long net/http may take to begin with a request. It needs
+// microseconds, but that it has begun is seen only when the handler reads or writes.
+const handOffPatience = time.Second
+
 // toNetHTTP lets net/http go on with the connection, from the first byte that
-// was not served.
+// was not served, and waits until it has begun: before that, it would drop the
+// request if it were shut down.
 func (c *conn) toNetHTTP() {
 	c.setReadDeadline(time.Time{})
-	if !c.server.handOff.give(&replayed{Conn: c.accepted, early: bytes.Clone(c.in)}) {
+	r := &replayed{Conn: c.accepted, early: bytes.Clone(c.in), begun: make(chan struct{})}
+	if !c.server.handOff.give(r) {
 		_ = c.Close()
+		return
+	}
+	if len(c.in) == 0 { // there is no request
+		return
+	}
+	late := time.NewTimer(handOffPatience)
+	defer late.Stop()
+	select {
+	case <-r.begun:
+	case <-late.C:
 	}
 }
 
-// replayed is a connection of which something was read already.
+// replayed is a connection of which something was read already. Whatever net/http
+// does with it after its first Read, which has the head of the request, shows that
+// it goes on with that.
 type replayed struct {
 	net.Conn
 	early []byte
+	reads bool // there was a Read, of which there is one at a time
+
+	once  sync.Once
+	begun chan struct{} // closed when net/http has gone on
 }
 
+func (r *replayed) goOn() { r.once.Do(func() { close(r.begun) }) }
+
 func (r *replayed) Read(p []byte) (int, error) {
+	if r.reads {
+		r.goOn()
+	}
+	r.reads = true
 	if len(r.early) > 0 {
 		n := copy(p, r.early)
 		r.early = r.early[n:]
 		return n, nil
 	}
 	return r.Conn.Read(p)
+}
+
+func (r *replayed) Write(p []byte) (int, error) {
+	r.goOn()
+	return r.Conn.Write(p)
+}
+
+func (r *replayed) Close() error {
+	r.goOn()
+	return r.Conn.Close()
 }
 
 // CloseWrite ends only the server's side, so that a client that still sends can
@@ -200,7 +241,10 @@ func (r *replayed) CloseWrite() error {
 
 // ReadFrom lets the kernel copy, as it does for connections that were not
 // replayed.
-func (r *replayed) ReadFrom(src io.Reader) (int64, error) { return io.Copy(r.Conn, src) }
+func (r *replayed) ReadFrom(src io.Reader) (int64, error) {
+	r.goOn()
+	return io.Copy(r.Conn, src)
+}
 
 // serveRequest serves the request at the beginning of c.in. False means that
 // the connection cannot carry another one.

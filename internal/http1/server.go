@@ -125,6 +125,7 @@ func (s *Server) forget(c *conn) {
 // for Close.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.beginClosing((*conn).closeIfIdle)
+	s.awaitRead(ctx)           // requests that net/http may have to serve
 	err := s.std.Shutdown(ctx) // which closes the hand-off
 	ended := make(chan struct{})
 	go func() { // ends with the last connection, at the latest after Close
@@ -138,6 +139,29 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		return errors.Join(err, ctx.Err())
 	}
+}
+
+// readingPoll is how often Shutdown looks whether requests are read.
+const readingPoll = time.Millisecond
+
+// awaitRead waits until no connection is reading, or ctx ends. None begins any
+// more: after its response, a connection is closed.
+func (s *Server) awaitRead(ctx context.Context) {
+	for s.isReading() && ctx.Err() == nil {
+		time.Sleep(readingPoll)
+	}
+}
+
+// isReading reports whether a connection has the beginning of a request.
+func (s *Server) isReading() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.state.Load() == reading {
+			return true
+		}
+	}
+	return false
 }
 
 // Close ends all connections at once.

@@ -201,6 +201,90 @@ func TestShutdownLetsRequestsEndAndClosesTheRest(t *testing.T) {
 	}
 }
 
+// headSent returns a client of which the server has the head of a request.
+func headSent(t *testing.T, s *running) *client {
+	t.Helper()
+	c := dial(t, s.address)
+	await(t, func() bool { return idleConns(s) == 1 })
+	head, _, _ := strings.Cut(post, "hello")
+	c.send(head)
+	await(t, func() bool { return idleConns(s) == 0 })
+	return c
+}
+
+func idleConns(s *running) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.state.Load() == idle {
+			n++
+		}
+	}
+	return n
+}
+
+// await waits until something holds.
+func await(t *testing.T, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond / 10) {
+		if time.Now().After(end) {
+			t.Fatal("waited in vain")
+		}
+	}
+}
+
+// shutDown begins to shut the server down.
+func (r *running) shutDown(t *testing.T) <-chan error {
+	ended := make(chan error, 1)
+	go func() { ended <- r.Shutdown(t.Context()) }()
+	await(t, r.closing.Load)
+	return ended
+}
+
+// Whether the body still comes in time or net/http has to wait for it, a request
+// whose head has come is served, and its connection is closed after it.
+func TestShutdownServesRequestsWhoseBodiesAreUnderWay(t *testing.T) {
+	for name, pauses := range map[string]struct{ before, after time.Duration }{
+		"soon": {0, bodyPatience / 4}, "late": {0, 3 * bodyPatience},
+		"as net/http gets it": {bodyPatience - time.Millisecond/2, 3 * bodyPatience},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 5 {
+				s := start(t, handlers["echo"], nil)
+				c := headSent(t, s)
+				time.Sleep(pauses.before)
+				ended := s.shutDown(t)
+				time.Sleep(pauses.after)
+				c.send("hello")
+				if got := c.read(); got.Body != "hello" || !got.Close {
+					t.Errorf("%+v", got)
+				}
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// Close does not wait for what Shutdown waits for.
+func TestCloseEndsRequestsWhoseBodiesAreUnderWay(t *testing.T) {
+	for range 5 {
+		s := start(t, handlers["echo"], nil)
+		c := headSent(t, s)
+		ended := s.shutDown(t)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if !c.ended() {
+			t.Error("there is a response")
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // serving is a server with a request whose handler works until its context ends.
 func serving(t *testing.T) (s *running, c *client) {
 	t.Helper()

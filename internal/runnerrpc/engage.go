@@ -41,17 +41,19 @@ type engagement struct {
 // Engage serves one call that comes over gRPC.
 func (s *Server) Engage(stream grpc.BidiStreamingServer[runnerpb.ClientMsg, runnerpb.RunnerMsg]) error {
 	s.offerDirect(stream)
-	return s.engage(&grpcServerStream{stream: stream, definitions: &s.definitions})
-}
-
-// engage serves one call.
-func (s *Server) engage(stream serverStream) error {
-	if err := stream.receiveTry(); err != nil {
+	g := &grpcServerStream{stream: stream, definitions: &s.definitions}
+	if err := g.receiveTry(); err != nil {
 		return err
 	}
-	s.received.Add(1)
+	s.conns.carry(stream.Context())
 	s.begin()
 	defer s.end()
+	return s.engage(g)
+}
+
+// engage serves one call, whose try has come.
+func (s *Server) engage(stream serverStream) error {
+	s.received.Add(1)
 	x := &engagement{server: s, stream: stream, created: time.Now()}
 	var err error
 	if x.call, err = s.accept(stream); err != nil {

@@ -51,6 +51,7 @@ type Server struct {
 	log         *slog.Logger
 	grpc        *grpc.Server
 	direct      *direct.Server // calls that come without gRPC
+	conns       grpcConns
 	definitions definitions
 	status      statusRuns
 	pumps       sync.WaitGroup // goroutines that read requests
@@ -60,9 +61,10 @@ type Server struct {
 	draining context.Context // ends when Stop begins
 	drain    context.CancelFunc
 	linger   time.Duration // how long Stop waits for connections without calls
+	ended    func()        // end, as a value, which is made once
 
 	mu     sync.Mutex    // guards the rest
-	active int           // calls in progress
+	active int           // calls in progress; direct ones until all of the answer was sent
 	quiet  chan struct{} // of Stop, closed when there are none; nil before it
 }
 
@@ -111,9 +113,12 @@ func NewServer(opts ServerOptions) (*Server, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
+	s.ended = s.end
 	s.status.server = s
 	s.direct = direct.NewServer(s.engageDirectly, opts.maxFrameBytes(), opts.deadAfter())
-	s.grpc = grpc.NewServer(append(opts.grpcOptions(s.direct), grpc.StreamInterceptor(s.recoverStream), grpc.UnaryInterceptor(s.recoverUnary))...)
+	s.grpc = grpc.NewServer(append(opts.grpcOptions(s.direct),
+		grpc.Creds(&knownCredentials{direct.Credentials(opts.TLS, s.direct), &s.conns}), // in place of what they are around
+		grpc.StreamInterceptor(s.recoverStream), grpc.UnaryInterceptor(s.recoverUnary))...)
 	runnerpb.RegisterRunnerProtocolServer(s.grpc, s)
 	return s, nil
 }
@@ -162,25 +167,49 @@ func (s *Server) awaitStop(ctx context.Context, stopped <-chan struct{}) error {
 		return fmt.Errorf("%d calls of load balancers were still running: %w", s.count(), context.Cause(ctx))
 	case <-quiet:
 	}
-	// What is left are load balancers that do not answer, and streams without a try.
+	// What is left are load balancers that do not answer, streams without a try, and
+	// answers whose end waits for slow load balancers.
 	select {
 	case <-stopped:
+		return nil
 	case <-ctx.Done():
 	case <-time.After(s.linger):
+	}
+	return s.awaitTaken(ctx, stopped)
+}
+
+// awaitTaken waits until load balancers have taken all answers over gRPC. One that does
+// not even answer to pings keeps the runner for 6 s, after which gRPC has closed connections
+// without streams, or until its keep-alive fails if its answers wait.
+func (s *Server) awaitTaken(ctx context.Context, stopped <-chan struct{}) error {
+	select {
+	case <-stopped:
+	case <-s.conns.none():
+	case <-ctx.Done():
+		if n := s.conns.count(); n > 0 {
+			return fmt.Errorf("%d load balancers had not closed their connections, and may lack the end of an answer: %w", n, context.Cause(ctx))
+		}
 	}
 	return nil
 }
 
 // errPanicked is what a client is told of a panic.
-var errPanicked = status.Error(codes.Internal, "the runner panicked")
+var errPanicked = status.Error(codes.Internal, panicText)
+
+const panicText = "the runner panicked"
 
 // recoverFrom makes an error of a panic, which must not end the process.
 func (s *Server) recoverFrom(method string, err *error) {
 	if cause := recover(); cause != nil {
-		s.log.Error("a call of the runner protocol panicked", slog.String("method", method),
-			slog.Any("error", fmt.Errorf("panic: %v", cause)), slog.String("stack", string(debug.Stack())))
+		s.logPanic(method, cause)
 		*err = errPanicked
 	}
+}
+
+// logPanic is called while the goroutine panics.
+func (s *Server) logPanic(method string, cause any) {
+	s.log.Error("a call of the runner protocol panicked", slog.String("method", method),
+		slog.Any("error", fmt.Errorf("panic: %v", cause)), slog.String("stack", string(debug.Stack())))
 }
 
 func (s *Server) recoverStream(_ any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
@@ -196,7 +225,13 @@ func (s *Server) recoverUnary(ctx context.Context, request any, info *grpc.Unary
 // engageDirectly is Engage for calls that come without gRPC.
 func (s *Server) engageDirectly(stream *direct.ServerStream) (err error) {
 	defer s.recoverFrom(runnerpb.RunnerProtocol_Engage_FullMethodName, &err)
-	return s.engage(&directServerStream{ServerStream: stream, definitions: &s.definitions})
+	d := &directServerStream{ServerStream: stream, definitions: &s.definitions}
+	if err := d.receiveTry(); err != nil {
+		return err
+	}
+	s.begin()
+	stream.WhenSent(s.ended)
+	return s.engage(d)
 }
 
 // ConfigureRunner hands settings to the embedding program.

@@ -459,6 +459,59 @@ func TestFrozenLoadBalancersDoNotKeepARunnerFromStopping(t *testing.T) {
 	}
 }
 
+// stopWithWaitingAnswer stops a runner of which the handler of a call has returned while
+// the end of the answer waits for the load balancer, which reads nothing yet.
+func stopWithWaitingAnswer(ctx context.Context, t *testing.T) (size int, response *invoke.Response, stopped <-chan error) {
+	t.Helper()
+	size = streamWindow + 50<<10 // less of it waits than gRPC takes from a handler at a time
+	server, address := start(t, "127.0.0.1:0", ServerOptions{Invoker: invoke.InvokerFunc(func(context.Context, *invoke.Call) (*invoke.Response, error) {
+		return &invoke.Response{Header: http.Header{}, Body: invoke.HoldBody(make([]byte, size)), ContentLength: int64(size), Timing: &invoke.Timing{}}, nil
+	})})
+	server.linger = time.Millisecond
+	client := dial(t, address, ClientOptions{DirectConnections: -1})
+	response, err := client.Invoke(within(t), newCall("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(patience); server.count() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the handler has not returned")
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Stop(ctx) }()
+	await(t, server.draining.Done(), "the stop")
+	return size, response, ended
+}
+
+func TestStopLetsSlowLoadBalancersTakeTheEndOfAnswers(t *testing.T) {
+	size, response, stopped := stopWithWaitingAnswer(within(t), t)
+	select {
+	case err := <-stopped:
+		t.Errorf("it has not waited for the answer: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	if got := read(t, response, nil); len(got) != size {
+		t.Errorf("got %d bytes of %d", len(got), size)
+	}
+	if err := await(t, stopped, "the stop's end"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStopTellsOfAnswersThatItCutsAtItsDeadline(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, response, stopped := stopWithWaitingAnswer(ctx, t)
+	defer response.Body.Close()
+	if err := await(t, stopped, "the stop's end"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "1 load balancers") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := io.ReadAll(response.Body); err == nil {
+		t.Error("the answer that was cut looks whole")
+	}
+}
+
 func TestStopCutsCallsAtItsDeadline(t *testing.T) {
 	invoked := make(chan struct{})
 	server, address := serve(t, ServerOptions{Invoker: invoke.InvokerFunc(func(ctx context.Context, _ *invoke.Call) (*invoke.Response, error) {

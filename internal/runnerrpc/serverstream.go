@@ -20,7 +20,6 @@ import (
 // that the stream ends with, except that io.EOF means that no more will come.
 type serverStream interface {
 	context() context.Context
-	receiveTry() error           // waits for the try
 	call() (*invoke.Call, error) // of the try; the error is the call's
 	requestID() string           // of the try, "" if it has none
 	receiveData() (piece []byte, last bool, err error)

@@ -156,8 +156,9 @@ func (r *statusRuns) finish(run *statusRun, found *runnerpb.RunnerStatus) {
 
 // look finds out how the runner is: the file, the embedding program's own check,
 // the image.
-func (s *Server) look(ctx context.Context, input string) *runnerpb.RunnerStatus {
-	found := &runnerpb.RunnerStatus{IsNetworkDisabled: s.isNetworkDisabled()}
+func (s *Server) look(ctx context.Context, input string) (found *runnerpb.RunnerStatus) {
+	found = &runnerpb.RunnerStatus{IsNetworkDisabled: s.isNetworkDisabled()}
+	defer s.recoverLook(found)
 	var err error
 	if check := s.opts.Status.Check; check != nil {
 		if found.CustomStatus, err = check(ctx); err != nil {
@@ -183,6 +184,15 @@ func (s *Server) look(ctx context.Context, input string) *runnerpb.RunnerStatus 
 		s.failStatus(found, err)
 	}
 	return found
+}
+
+// recoverLook makes a failed status of a panic: a look is on a goroutine of its own,
+// where nobody else recovers.
+func (s *Server) recoverLook(found *runnerpb.RunnerStatus) {
+	if cause := recover(); cause != nil {
+		s.logPanic(runnerpb.RunnerProtocol_Status_FullMethodName, cause)
+		found.Failed, found.ErrorStr = true, panicText
+	}
 }
 
 // isNetworkDisabled reports whether functions get no network yet.

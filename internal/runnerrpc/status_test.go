@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -176,6 +178,30 @@ func TestCheckComesBeforeTheImage(t *testing.T) {
 	failure = &model.Error{Kind: model.ErrRemote, Status: 450, Message: "custom"}
 	if found := statusOf(t, statusServer(t, opts), "{}"); !found.GetFailed() || found.GetErrorCode() != 450 || found.GetErrorStr() != "custom" || found.GetCustomStatus()["disk"] != "full" || calls != 1 {
 		t.Errorf("got %v", found)
+	}
+}
+
+// A look is on no goroutine of gRPC's, where panics are recovered from.
+func TestPanicOfAStatusLookIsAFailedStatus(t *testing.T) {
+	panics := invoke.InvokerFunc(func(context.Context, *invoke.Call) (*invoke.Response, error) { panic("for the test") })
+	for name, opts := range map[string]ServerOptions{
+		"the image's call": {Invoker: panics, Status: StatusOptions{BarrierFile: "/nowhere/ready"}},
+		"the check": {Invoker: echo, Status: StatusOptions{
+			BarrierFile: "/nowhere/ready", Check: func(context.Context) (map[string]string, error) { panic("for the test") },
+		}},
+	} {
+		var log strings.Builder
+		opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		opts.Status.Image = "status/image"
+		server := statusServer(t, opts)
+		for range 2 { // also for those who ask a moment later
+			if found := statusOf(t, server, "{}"); !found.GetFailed() || found.GetErrorStr() != "the runner panicked" || !found.GetIsNetworkDisabled() {
+				t.Errorf("%s: got %v", name, found)
+			}
+		}
+		if text := log.String(); strings.Count(text, "for the test") != 1 || !strings.Contains(text, "status_test.go") {
+			t.Errorf("%s: the log says %q", name, text)
+		}
 	}
 }
 

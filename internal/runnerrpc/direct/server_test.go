@@ -13,6 +13,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/tinefn/tine/internal/sockio"
 )
 
 func isClosed(c <-chan struct{}) bool {
@@ -163,6 +165,87 @@ func TestDrainLetsCallsFinish(t *testing.T) {
 		eventually(t, "refusing a link", p.Wanted)
 		if !isClosed(r.Drain()) {
 			t.Error("it is not gone the second time")
+		}
+	})
+}
+
+// fill has the handler's answer wait in part: the socket has no room for it.
+func fill(s *ServerStream) error {
+	socket := s.Conn.(*sockio.Conn)
+	for len(s.out) == 0 {
+		s.add(kindData, make([]byte, 15_000))
+		n, err := socket.WriteNow(s.out)
+		if err != nil {
+			return err
+		}
+		s.flushed += n
+		s.out = s.out[:copy(s.out, s.out[n:])]
+	}
+	return nil
+}
+
+// A load balancer that does not read yet has not got the call's end, whether the connection is used again or not.
+func TestCallIsSentWhenItsEndIs(t *testing.T) {
+	for name, drains := range map[string]bool{"used again": false, "draining": true} {
+		t.Run(name, func(t *testing.T) {
+			sent, filled := make(chan struct{}), make(chan struct{})
+			var r *runner
+			r = serve(t, nil, func(s *ServerStream) error {
+				s.WhenSent(func() { close(sent) })
+				_, _, err := take(s)
+				err = errors.Join(err, fill(s))
+				if drains {
+					r.Drain()
+				}
+				close(filled)
+				return err
+			})
+			p := using(t, r.address, nil)
+			s := open(t, t.Context(), p)
+			defer s.Close()
+			s.Add(kindTry, text("try"))
+			s.EndTry()
+			if err := errors.Join(s.AddLast(kindLast, nil), s.Flush()); err != nil {
+				t.Fatal(err)
+			}
+			<-filled
+			time.Sleep(2 * moment)
+			if isClosed(sent) {
+				t.Error("it is sent before the socket has room for it")
+			}
+			if _, err := receive(s); !errors.Is(err, io.EOF) {
+				t.Error(err)
+			}
+			select {
+			case <-sent:
+			case <-time.After(patience):
+				t.Error("it is never sent")
+			}
+		})
+	}
+}
+
+// What cannot be sent is not waited for.
+func TestCallIsSentWhenItsEndCannotBe(t *testing.T) {
+	onBoth(t, func(t *testing.T, server *tls.Config, with func(*PoolOptions)) {
+		sent := make(chan struct{}, 1)
+		r := serve(t, server, func(s *ServerStream) error {
+			s.WhenSent(func() { sent <- struct{}{} })
+			<-s.Context().Done() // the load balancer has left
+			return s.Context().Err()
+		})
+		p := using(t, r.address, with)
+		s := open(t, t.Context(), p)
+		s.Add(kindTry, text("try"))
+		s.EndTry()
+		if err := s.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		select {
+		case <-sent:
+		case <-time.After(patience):
+			t.Error("it is waited for")
 		}
 	})
 }

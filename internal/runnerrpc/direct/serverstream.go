@@ -21,6 +21,9 @@ type ServerStream struct {
 	ctx      context.Context // ends when the load balancer leaves
 	memory   any
 	complete atomic.Bool // the last piece of the request has come
+
+	flushed int    // bytes of the call that went out before its end
+	sent    func() // of WhenSent; nil: nobody wants to know
 }
 
 // Context ends when the load balancer leaves.
@@ -46,6 +49,10 @@ func (s *ServerStream) Receive() (kind byte, content []byte, err error) {
 // not used any more. Without it the connection serves no other call.
 func (s *ServerStream) EndRequest() { s.complete.Store(true) }
 
+// WhenSent has a function called once when the call's end was sent, or cannot be: a load
+// balancer that is slow may take it long after the handler has returned.
+func (s *ServerStream) WhenSent(f func()) { s.sent = f }
+
 // Add adds a frame whose content is appended.
 func (s *ServerStream) Add(kind byte, content func([]byte) []byte) error {
 	s.addWith(kind, content)
@@ -57,7 +64,9 @@ func (s *ServerStream) Add(kind byte, content func([]byte) []byte) error {
 
 // Flush sends what was added.
 func (s *ServerStream) Flush() error {
-	if _, err := s.flush(); err != nil {
+	n, err := s.flush()
+	s.flushed += n
+	if err != nil {
 		return status.Error(codes.Unavailable, err.Error())
 	}
 	return nil
@@ -67,6 +76,7 @@ func (s *ServerStream) Flush() error {
 func (s *ServerStream) begin() bool {
 	n, of := s.sentLater()
 	s.complete.Store(false)
+	s.flushed, s.sent = 0, nil
 	return n == of
 }
 
@@ -74,12 +84,23 @@ func (s *ServerStream) begin() bool {
 func (s *ServerStream) end(failure error, going bool) bool {
 	reusable := s.complete.Load() && !going
 	s.addEnd(reusable, failure)
-	if reusable {
-		_, err := s.flushLater()
-		return err == nil
+	err := s.sendEnd(reusable)
+	if s.sent != nil {
+		s.sent()
 	}
-	_, _ = s.flush() // who is not there any more has no need of it
-	return false
+	return reusable && err == nil
+}
+
+// sendEnd sends what is left of a call. If the connection is used again, that may be when
+// the next call is waited for, which is at once. A short answer has room in the socket,
+// as all of the one before was read, and counts as sent; a long one may have to wait.
+func (s *ServerStream) sendEnd(reusable bool) error {
+	how := s.flush
+	if reusable && s.flushed <= muchBytes {
+		how = s.flushLater
+	}
+	_, err := how()
+	return err
 }
 
 // linger waits until the load balancer has closed the connection.
