@@ -134,10 +134,10 @@ func (o ClientOptions) dialOptions() []grpc.DialOption {
 // goroutines of their own.
 const streamWorkers = 64
 
-func (o ServerOptions) grpcOptions(directly *direct.Server) []grpc.ServerOption {
+func (o ServerOptions) grpcOptions(creds credentials.TransportCredentials) []grpc.ServerOption {
 	idle, timeout := o.keepAlive()
 	return []grpc.ServerOption{
-		grpc.Creds(direct.Credentials(o.TLS, directly)),
+		grpc.Creds(creds),
 		grpc.MaxRecvMsgSize(o.maxMessageBytes()),
 		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connectionWindow),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: idle, Timeout: timeout}),

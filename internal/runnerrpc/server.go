@@ -116,8 +116,8 @@ func NewServer(opts ServerOptions) (*Server, error) {
 	s.ended = s.end
 	s.status.server = s
 	s.direct = direct.NewServer(s.engageDirectly, opts.maxFrameBytes(), opts.deadAfter())
-	s.grpc = grpc.NewServer(append(opts.grpcOptions(s.direct),
-		grpc.Creds(&knownCredentials{direct.Credentials(opts.TLS, s.direct), &s.conns}), // in place of what they are around
+	creds := &knownCredentials{direct.Credentials(opts.TLS, s.direct), &s.conns}
+	s.grpc = grpc.NewServer(append(opts.grpcOptions(creds),
 		grpc.StreamInterceptor(s.recoverStream), grpc.UnaryInterceptor(s.recoverUnary))...)
 	runnerpb.RegisterRunnerProtocolServer(s.grpc, s)
 	return s, nil
