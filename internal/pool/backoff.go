@@ -23,6 +23,7 @@ func (p *Pool) backOffLocked(g *group, began time.Time) {
 	if g.failures == 0 || !began.Before(g.notBefore) {
 		g.failures++
 	}
+	g.failedAt = time.Now()
 	longest := callerBackoff
 	switch {
 	case g.waiters.Len() == 0:
@@ -64,6 +65,13 @@ func (g *group) provenLocked() {
 		g.failures, g.notBefore = 0, time.Time{}
 		g.update()
 	}
+}
+
+// canProve reports whether an instance that works would prove that launches
+// succeed again. One from before the last failure says nothing about that.
+func (inst *Instance) canProve() bool {
+	g := inst.group
+	return g.failures > 0 && inst.readySince.After(g.failedAt)
 }
 
 // barred reports whether launches wait for the end of a pause.

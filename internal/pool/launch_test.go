@@ -131,6 +131,85 @@ func TestWaitersAreLeftToOtherInstancesWhenALaunchFails(t *testing.T) {
 	})
 }
 
+// TestOldInstanceDoesNotCutThePauseShort lets one instance serve call after call while
+// others wait for launches that fail.
+func TestOldInstanceDoesNotCutThePauseShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.createErr = func(n int) error {
+			if n > 1 {
+				return errBroken
+			}
+			return nil
+		}
+		p := newPool(t, e, nil)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		time.Sleep(provenAge)
+		until := time.Now().Add(time.Minute)
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				for time.Now().Before(until) {
+					lease := mustAcquire(t, p, fnSpec("a"))
+					time.Sleep(10 * time.Millisecond)
+					lease.Release()
+				}
+			})
+		}
+		wg.Wait()
+		time.Sleep(10 * time.Second) // at rest it is no proof either
+		if created := e.Calls(fake.OpCreate); created < 5 || created > 20 {
+			t.Errorf("%d attempts in a minute", created)
+		}
+		closePool(t, p, e)
+	})
+}
+
+// TestInstanceFromAfterAFailureProvesThatLaunchesSucceed launches one that nobody waits
+// for any more.
+func TestInstanceFromAfterAFailureProvesThatLaunchesSucceed(t *testing.T) {
+	for name, use := range map[string]func(*testing.T, *Pool){
+		"by a call": func(t *testing.T, p *Pool) { mustAcquire(t, p, fnSpec("a")).Release() },
+		"at rest":   func(*testing.T, *Pool) { time.Sleep(provenAge) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newEngine()
+				e.createErr = func(n int) error {
+					if n == 2 {
+						return errBroken
+					}
+					return nil
+				}
+				p := newPool(t, e, func(o *Options) { o.Total.MemoryBytes = 16 * mib })
+				held := mustAcquire(t, p, fnSpec("a"))
+				ctx, leave := context.WithTimeout(t.Context(), startDelay)
+				defer leave()
+				if _, err := p.Acquire(ctx, fnSpec("a")); !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatal(err)
+				}
+				time.Sleep(startDelay / 2) // the second launch began after the first pause
+				use(t, p)
+				began := time.Now()
+				var wg sync.WaitGroup
+				for range 4 {
+					wg.Go(func() {
+						lease := mustAcquire(t, p, fnSpec("a"))
+						time.Sleep(time.Minute)
+						lease.Release()
+					})
+				}
+				wg.Wait()
+				if took := time.Since(began); took != startDelay+time.Minute {
+					t.Errorf("took %v: launches were not parallel", took)
+				}
+				held.Release()
+				closePool(t, p, e)
+			})
+		})
+	}
+}
+
 func TestAllWhoWaitedAreToldWhenNothingCanBeLaunched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()

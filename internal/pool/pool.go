@@ -266,7 +266,7 @@ func (p *Pool) putBackLocked(inst *Instance) {
 	if inst.calls > 0 {
 		g.holdTime.add(time.Since(inst.takenSince))
 	}
-	if inst.calls > 0 && !inst.dead() {
+	if inst.calls > 0 && !inst.dead() && inst.canProve() {
 		g.provenLocked()
 	}
 	switch {
