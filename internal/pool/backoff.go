@@ -44,11 +44,19 @@ func (p *Pool) backOffLocked(g *group, began time.Time) {
 	g.update()
 }
 
-// retryForCallersLocked shortens a pause that was made when nobody waited.
+// retryForCallersLocked shortens a pause that was made when nobody waited, or when
+// there were other instances, to what it may be for the callers that wait now.
 func (p *Pool) retryForCallersLocked(g *group) {
-	if latest := time.Now().Add(lonelyBackoff); g.hasNone() && latest.Before(g.notBefore) {
+	if g.waiters.Len() == 0 {
+		return
+	}
+	longest := callerBackoff
+	if g.hasNone() {
+		longest = lonelyBackoff
+	}
+	if latest := time.Now().Add(longest); latest.Before(g.notBefore) {
 		g.notBefore = latest
-		g.retry.Reset(lonelyBackoff)
+		g.retry.Reset(longest)
 	}
 }
 

@@ -23,6 +23,7 @@ func (p *Pool) endLocked(inst *Instance, why string) {
 	delete(inst.group.all, inst)
 	inst.group.ending++
 	p.returnLocked(inst.group)
+	p.retryForCallersLocked(inst.group)
 	inst.group.update()
 	inst.log.Debug("instance ends", slog.String("reason", why), slog.Int("calls", inst.calls))
 	p.wg.Go(func() { p.remove(inst) })

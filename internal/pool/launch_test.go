@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -208,6 +209,65 @@ func TestInstanceFromAfterAFailureProvesThatLaunchesSucceed(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestCallerDoesNotWaitForThePauseOfNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		var broken atomic.Bool
+		e.createErr = func(int) error {
+			if broken.Load() {
+				return errBroken
+			}
+			return nil
+		}
+		p := newPool(t, e, func(o *Options) { o.QueueTimeout = time.Hour })
+		spec := scaled("a", model.Scale{MinInstances: 2})
+		p.Keep(spec)
+		time.Sleep(startDelay)
+		held := mustAcquire(t, p, spec)
+		broken.Store(true)
+		mustAcquire(t, p, spec).Destroy("for the test")
+		time.Sleep(10*time.Minute + time.Second) // the pause is the longest by then
+		broken.Store(false)
+		began := time.Now()
+		mustAcquire(t, p, spec).Release()
+		if took := time.Since(began); took > callerBackoff+startDelay {
+			t.Errorf("the caller waited %v for the next attempt", took)
+		}
+		held.Release()
+		closePool(t, p, e)
+	})
+}
+
+func TestPauseIsShortenedWhenTheLastInstanceEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		var broken atomic.Bool
+		e.createErr = func(int) error {
+			if broken.Load() {
+				return errBroken
+			}
+			return nil
+		}
+		p := newPool(t, e, func(o *Options) { o.QueueTimeout = time.Hour })
+		held := mustAcquire(t, p, fnSpec("a"))
+		broken.Store(true)
+		got := make(chan *Lease, 1)
+		go func() { got <- mustAcquire(t, p, fnSpec("a")) }()
+		time.Sleep(time.Minute)
+		for created := e.Calls(fake.OpCreate); e.Calls(fake.OpCreate) == created; {
+			time.Sleep(100 * time.Millisecond)
+		}
+		broken.Store(false)
+		began := time.Now()
+		held.Destroy("for the test")
+		(<-got).Release()
+		if took := time.Since(began); took > lonelyBackoff+startDelay {
+			t.Errorf("the caller waited %v for the next attempt", took)
+		}
+		closePool(t, p, e)
+	})
 }
 
 func TestAllWhoWaitedAreToldWhenNothingCanBeLaunched(t *testing.T) {
