@@ -75,6 +75,14 @@ func (g *group) provenLocked() {
 	}
 }
 
+// diedUnusedLocked counts an instance whose process ended right after it listened as
+// a launch that failed: the next one would do the same.
+func (p *Pool) diedUnusedLocked(inst *Instance) {
+	if inst.calls == 0 && time.Since(inst.readySince) < provenAge {
+		p.backOffLocked(inst.group, inst.readySince)
+	}
+}
+
 // canProve reports whether an instance that works would prove that launches
 // succeed again. One from before the last failure says nothing about that.
 func (inst *Instance) canProve() bool {

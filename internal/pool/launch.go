@@ -114,6 +114,9 @@ func (p *Pool) launchLocked(g *group) {
 		defer p.mu.Unlock()
 		g.launching--
 		g.update()
+		if err == nil && inst.dead() { // its caller would find out, and so would the next one's
+			err = fmt.Errorf("%w: the container ended as soon as it listened: %v", model.ErrContainerInitFailed, inst.exit)
+		}
 		g.watcher.Launched(inst.launch, err)
 		if err != nil {
 			inst.log.Warn("launch failed", slog.String("image", g.spec.Container.Image), slog.Any("error", err))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/fake"
+	"github.com/tinefn/tine/internal/sockdir"
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
 )
@@ -265,6 +267,31 @@ func TestPauseIsShortenedWhenTheLastInstanceEnds(t *testing.T) {
 		(<-got).Release()
 		if took := time.Since(began); took > lonelyBackoff+startDelay {
 			t.Errorf("the caller waited %v for the next attempt", took)
+		}
+		closePool(t, p, e)
+	})
+}
+
+// TestInstanceThatEndsAsItListensIsAFailedLaunch ends instances after their socket is
+// there and before they are handed to whoever waits.
+func TestInstanceThatEndsAsItListensIsAFailedLaunch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, func(o *Options) {
+			o.NewSession = func(*sockdir.Socket) io.Closer {
+				e.killAll()
+				synctest.Wait()
+				return io.NopCloser(nil)
+			}
+		})
+		if _, err := p.Acquire(t.Context(), fnSpec("a")); !errors.Is(err, model.ErrContainerInitFailed) {
+			t.Errorf("got %v", err)
+		}
+		if created := e.Calls(fake.OpCreate); created != 1 {
+			t.Errorf("%d launches", created)
+		}
+		if pause := time.Until(p.groups["a"].notBefore); pause != firstBackoff {
+			t.Errorf("the next launch is due in %v", pause)
 		}
 		closePool(t, p, e)
 	})

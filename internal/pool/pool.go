@@ -271,6 +271,7 @@ func (p *Pool) putBackLocked(inst *Instance) {
 	}
 	switch {
 	case inst.dead():
+		p.diedUnusedLocked(inst)
 		p.endLocked(inst, "its process ended")
 	case inst.drained:
 		p.endLocked(inst, drainReason)
