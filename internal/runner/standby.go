@@ -224,9 +224,11 @@ func (s *Standby) keep(app *model.App, fn *model.Fn) {
 		without.Scale.MinInstances = 0
 		spec = &without
 	}
-	if s.runner.refusal(spec) == nil {
-		s.runner.opts.Pool.Keep(spec)
+	if s.runner.refusal(spec) != nil {
+		s.runner.opts.Pool.Reject(fn.ID) // what there is, is of a former definition
+		return
 	}
+	s.runner.opts.Pool.Keep(spec)
 }
 
 // override makes of a definition what the overrider makes of calls of it. A panic ends

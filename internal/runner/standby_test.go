@@ -151,6 +151,24 @@ func TestMinimumInstancesFollowTheDefinitions(t *testing.T) {
 	b.awaitInstances(t, 0)
 }
 
+func TestDefinitionThatIsRefusedEndsTheInstancesOfTheFormerOne(t *testing.T) {
+	b := newBench(t, fake.Echo, nil)
+	s := &shelf{apps: []*model.App{{ID: "a"}}}
+	standby := newStandby(t, b, s)
+	s.set("fn", "a", 1)
+	standby.FnChanged("fn")
+	b.awaitInstances(t, 1)
+	s.set("fn", "a", 1)
+	s.mu.Lock()
+	s.fns[0].Memory = 1024 // more than the node has
+	s.mu.Unlock()
+	standby.FnChanged("fn")
+	b.awaitInstances(t, 0)
+	s.set("fn", "a", 1)
+	standby.FnChanged("fn")
+	b.awaitInstances(t, 1)
+}
+
 func TestDefaultMinimumHoldsForFunctionsThatSayNothing(t *testing.T) {
 	b := newBench(t, fake.Echo, func(o *Options) { o.Scale.MinInstances = 1 })
 	s := &shelf{apps: []*model.App{{ID: "a"}}}
