@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -295,6 +296,33 @@ func TestInstanceThatEndsAsItListensIsAFailedLaunch(t *testing.T) {
 		}
 		closePool(t, p, e)
 	})
+}
+
+func TestPanicOfADriverEndsItsLaunchOnly(t *testing.T) {
+	for name, spoil := range map[string]func(*engine, func()){
+		"create": func(e *engine, once func()) { e.createErr = func(int) error { once(); return nil } },
+		"image": func(e *engine, once func()) {
+			e.image = func(want driver.ImageRequest) (driver.Image, error) { once(); return driver.Image{ID: want.Name}, nil }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newEngine()
+				var panicked atomic.Bool
+				spoil(e, func() {
+					if !panicked.Swap(true) {
+						panic("in a driver")
+					}
+				})
+				p := newPool(t, e, nil)
+				if _, err := p.Acquire(t.Context(), fnSpec("a")); err == nil || !strings.Contains(err.Error(), "in a driver") {
+					t.Errorf("got %v", err)
+				}
+				mustAcquire(t, p, fnSpec("a")).Release()
+				closePool(t, p, e)
+			})
+		})
+	}
 }
 
 func TestAllWhoWaitedAreToldWhenNothingCanBeLaunched(t *testing.T) {

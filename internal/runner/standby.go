@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -127,7 +128,14 @@ func (s *Standby) pause(ctx context.Context) {
 	}
 }
 
-func (s *Standby) look(ctx context.Context, what subject) error {
+// look is done again later if it fails, also by a panic: definitions may come from an
+// embedding program.
+func (s *Standby) look(ctx context.Context, what subject) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
+		}
+	}()
 	switch {
 	case what.fnID != "":
 		return s.lookAtFn(ctx, what.fnID)
