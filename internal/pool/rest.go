@@ -168,7 +168,7 @@ func (p *Pool) thawFor(ctx context.Context, lease *Lease) (bool, error) {
 		if <-thawed != nil {
 			lease.Destroy(failed)
 		} else {
-			lease.Release()
+			lease.ReleaseUnused()
 		}
 	}
 	if !p.spawn(settle) {
