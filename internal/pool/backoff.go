@@ -23,6 +23,7 @@ func (p *Pool) backOffLocked(g *group, began time.Time) {
 	if g.failures == 0 || !began.Before(g.notBefore) {
 		g.failures++
 	}
+	g.failedAt = time.Now()
 	longest := callerBackoff
 	switch {
 	case g.waiters.Len() == 0:
@@ -43,11 +44,19 @@ func (p *Pool) backOffLocked(g *group, began time.Time) {
 	g.update()
 }
 
-// retryForCallersLocked shortens a pause that was made when nobody waited.
+// retryForCallersLocked shortens a pause that was made when nobody waited, or when
+// there were other instances, to what it may be for the callers that wait now.
 func (p *Pool) retryForCallersLocked(g *group) {
-	if latest := time.Now().Add(lonelyBackoff); g.hasNone() && latest.Before(g.notBefore) {
+	if g.waiters.Len() == 0 {
+		return
+	}
+	longest := callerBackoff
+	if g.hasNone() {
+		longest = lonelyBackoff
+	}
+	if latest := time.Now().Add(longest); latest.Before(g.notBefore) {
 		g.notBefore = latest
-		g.retry.Reset(lonelyBackoff)
+		g.retry.Reset(longest)
 	}
 }
 
@@ -64,6 +73,21 @@ func (g *group) provenLocked() {
 		g.failures, g.notBefore = 0, time.Time{}
 		g.update()
 	}
+}
+
+// diedUnusedLocked counts an instance whose process ended right after it listened as
+// a launch that failed: the next one would do the same.
+func (p *Pool) diedUnusedLocked(inst *Instance) {
+	if inst.calls == 0 && time.Since(inst.readySince) < provenAge {
+		p.backOffLocked(inst.group, inst.readySince)
+	}
+}
+
+// canProve reports whether an instance that works would prove that launches
+// succeed again. One from before the last failure says nothing about that.
+func (inst *Instance) canProve() bool {
+	g := inst.group
+	return g.failures > 0 && inst.readySince.After(g.failedAt)
 }
 
 // barred reports whether launches wait for the end of a pause.

@@ -23,6 +23,7 @@ func (p *Pool) endLocked(inst *Instance, why string) {
 	delete(inst.group.all, inst)
 	inst.group.ending++
 	p.returnLocked(inst.group)
+	p.retryForCallersLocked(inst.group)
 	inst.group.update()
 	inst.log.Debug("instance ends", slog.String("reason", why), slog.Int("calls", inst.calls))
 	p.wg.Go(func() { p.remove(inst) })
@@ -219,9 +220,7 @@ func (p *Pool) monitor(inst *Instance) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if inst.state.resting() {
-		if inst.calls == 0 && time.Since(inst.readySince) < provenAge {
-			p.backOffLocked(inst.group, inst.readySince) // it listened and ended: so would the next one
-		}
+		p.diedUnusedLocked(inst)
 		inst.log.Info("instance's process ended at rest", slog.Any("exit", inst.exit))
 		inst.group.removeIdle(inst)
 		p.endLocked(inst, "its process ended")

@@ -43,6 +43,7 @@ type group struct {
 	imageTook  time.Duration
 
 	failures  int         // launches or image look-ups failed in a row
+	failedAt  time.Time   // when the last of them did
 	notBefore time.Time   // no further one before, after such a failure
 	retry     *time.Timer // of the end of that pause; nil: there was none
 

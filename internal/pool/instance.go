@@ -81,7 +81,7 @@ type Instance struct {
 	overdue    bool   // the engine failed to remove it, or takes long
 	drained    bool   // it is to serve no further call
 	byItself   bool   // its process ended before anybody asked it to
-	calls      int    // leases so far
+	calls      int    // leases so far, without those that were given back unused
 	readySince time.Time
 	takenSince time.Time
 	restSince  time.Time

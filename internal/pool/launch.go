@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/tinefn/tine/driver"
@@ -68,7 +69,7 @@ func (p *Pool) prepareLocked(g *group) {
 	began := time.Now()
 	want := g.imageRequest()
 	p.wg.Go(func() {
-		image, err := p.opts.Driver.EnsureImage(p.ctx, want)
+		image, err := p.ensureImage(want)
 		err = driver.Exhausted(err)
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -94,6 +95,27 @@ func (p *Pool) prepareLocked(g *group) {
 	})
 }
 
+// ensureImage asks the driver for an image.
+func (p *Pool) ensureImage(want driver.ImageRequest) (image driver.Image, err error) {
+	err = p.guard("looking for an image", func() error {
+		image, err = p.opts.Driver.EnsureImage(p.ctx, want)
+		return err
+	})
+	return image, err
+}
+
+// guard makes a panic in f an error. Drivers may be those of an embedding program, and
+// on a goroutine of the pool nobody else would recover from what they do.
+func (p *Pool) guard(what string, f func() error) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("%s panicked: %v", what, cause)
+			p.log.Error("a driver panicked, or what else a launch needs", slog.Any("error", err), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	return f()
+}
+
 // launchLocked starts one instance for g. Its capacity is reserved already.
 func (p *Pool) launchLocked(g *group) {
 	if g.waiters.Len() > 0 {
@@ -109,11 +131,14 @@ func (p *Pool) launchLocked(g *group) {
 	inst.log = p.log.With(slog.String("fn_id", g.spec.FnID), slog.String("container_id", inst.ID))
 	inst.launch.Image, g.imageTook = g.imageTook, 0
 	p.wg.Go(func() {
-		err := driver.Exhausted(p.start(inst))
+		err := driver.Exhausted(p.guard("a launch", func() error { return p.start(inst) }))
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		g.launching--
 		g.update()
+		if err == nil && inst.dead() { // its caller would find out, and so would the next one's
+			err = fmt.Errorf("%w: the container ended as soon as it listened: %v", model.ErrContainerInitFailed, inst.exit)
+		}
 		g.watcher.Launched(inst.launch, err)
 		if err != nil {
 			inst.log.Warn("launch failed", slog.String("image", g.spec.Container.Image), slog.Any("error", err))

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/tinefn/tine/driver"
 	"github.com/tinefn/tine/driver/fake"
+	"github.com/tinefn/tine/internal/sockdir"
 	"github.com/tinefn/tine/invoke"
 	"github.com/tinefn/tine/model"
 )
@@ -129,6 +133,196 @@ func TestWaitersAreLeftToOtherInstancesWhenALaunchFails(t *testing.T) {
 		(<-got).Release()
 		closePool(t, p, e)
 	})
+}
+
+// TestOldInstanceDoesNotCutThePauseShort lets one instance serve call after call while
+// others wait for launches that fail.
+func TestOldInstanceDoesNotCutThePauseShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		e.createErr = func(n int) error {
+			if n > 1 {
+				return errBroken
+			}
+			return nil
+		}
+		p := newPool(t, e, nil)
+		mustAcquire(t, p, fnSpec("a")).Release()
+		time.Sleep(provenAge)
+		until := time.Now().Add(time.Minute)
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				for time.Now().Before(until) {
+					lease := mustAcquire(t, p, fnSpec("a"))
+					time.Sleep(10 * time.Millisecond)
+					lease.Release()
+				}
+			})
+		}
+		wg.Wait()
+		time.Sleep(10 * time.Second) // at rest it is no proof either
+		if created := e.Calls(fake.OpCreate); created < 5 || created > 20 {
+			t.Errorf("%d attempts in a minute", created)
+		}
+		closePool(t, p, e)
+	})
+}
+
+// TestInstanceFromAfterAFailureProvesThatLaunchesSucceed launches one that nobody waits
+// for any more.
+func TestInstanceFromAfterAFailureProvesThatLaunchesSucceed(t *testing.T) {
+	for name, use := range map[string]func(*testing.T, *Pool){
+		"by a call": func(t *testing.T, p *Pool) { mustAcquire(t, p, fnSpec("a")).Release() },
+		"at rest":   func(*testing.T, *Pool) { time.Sleep(provenAge) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newEngine()
+				e.createErr = func(n int) error {
+					if n == 2 {
+						return errBroken
+					}
+					return nil
+				}
+				p := newPool(t, e, func(o *Options) { o.Total.MemoryBytes = 16 * mib })
+				held := mustAcquire(t, p, fnSpec("a"))
+				ctx, leave := context.WithTimeout(t.Context(), startDelay)
+				defer leave()
+				if _, err := p.Acquire(ctx, fnSpec("a")); !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatal(err)
+				}
+				time.Sleep(startDelay / 2) // the second launch began after the first pause
+				use(t, p)
+				began := time.Now()
+				var wg sync.WaitGroup
+				for range 4 {
+					wg.Go(func() {
+						lease := mustAcquire(t, p, fnSpec("a"))
+						time.Sleep(time.Minute)
+						lease.Release()
+					})
+				}
+				wg.Wait()
+				if took := time.Since(began); took != startDelay+time.Minute {
+					t.Errorf("took %v: launches were not parallel", took)
+				}
+				held.Release()
+				closePool(t, p, e)
+			})
+		})
+	}
+}
+
+func TestCallerDoesNotWaitForThePauseOfNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		var broken atomic.Bool
+		e.createErr = func(int) error {
+			if broken.Load() {
+				return errBroken
+			}
+			return nil
+		}
+		p := newPool(t, e, func(o *Options) { o.QueueTimeout = time.Hour })
+		spec := scaled("a", model.Scale{MinInstances: 2})
+		p.Keep(spec)
+		time.Sleep(startDelay)
+		held := mustAcquire(t, p, spec)
+		broken.Store(true)
+		mustAcquire(t, p, spec).Destroy("for the test")
+		time.Sleep(10*time.Minute + time.Second) // the pause is the longest by then
+		broken.Store(false)
+		began := time.Now()
+		mustAcquire(t, p, spec).Release()
+		if took := time.Since(began); took > callerBackoff+startDelay {
+			t.Errorf("the caller waited %v for the next attempt", took)
+		}
+		held.Release()
+		closePool(t, p, e)
+	})
+}
+
+func TestPauseIsShortenedWhenTheLastInstanceEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		var broken atomic.Bool
+		e.createErr = func(int) error {
+			if broken.Load() {
+				return errBroken
+			}
+			return nil
+		}
+		p := newPool(t, e, func(o *Options) { o.QueueTimeout = time.Hour })
+		held := mustAcquire(t, p, fnSpec("a"))
+		broken.Store(true)
+		got := make(chan *Lease, 1)
+		go func() { got <- mustAcquire(t, p, fnSpec("a")) }()
+		time.Sleep(time.Minute)
+		for created := e.Calls(fake.OpCreate); e.Calls(fake.OpCreate) == created; {
+			time.Sleep(100 * time.Millisecond)
+		}
+		broken.Store(false)
+		began := time.Now()
+		held.Destroy("for the test")
+		(<-got).Release()
+		if took := time.Since(began); took > lonelyBackoff+startDelay {
+			t.Errorf("the caller waited %v for the next attempt", took)
+		}
+		closePool(t, p, e)
+	})
+}
+
+// TestInstanceThatEndsAsItListensIsAFailedLaunch ends instances after their socket is
+// there and before they are handed to whoever waits.
+func TestInstanceThatEndsAsItListensIsAFailedLaunch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, func(o *Options) {
+			o.NewSession = func(*sockdir.Socket) io.Closer {
+				e.killAll()
+				synctest.Wait()
+				return io.NopCloser(nil)
+			}
+		})
+		if _, err := p.Acquire(t.Context(), fnSpec("a")); !errors.Is(err, model.ErrContainerInitFailed) {
+			t.Errorf("got %v", err)
+		}
+		if created := e.Calls(fake.OpCreate); created != 1 {
+			t.Errorf("%d launches", created)
+		}
+		if pause := time.Until(p.groups["a"].notBefore); pause != firstBackoff {
+			t.Errorf("the next launch is due in %v", pause)
+		}
+		closePool(t, p, e)
+	})
+}
+
+func TestPanicOfADriverEndsItsLaunchOnly(t *testing.T) {
+	for name, spoil := range map[string]func(*engine, func()){
+		"create": func(e *engine, once func()) { e.createErr = func(int) error { once(); return nil } },
+		"image": func(e *engine, once func()) {
+			e.image = func(want driver.ImageRequest) (driver.Image, error) { once(); return driver.Image{ID: want.Name}, nil }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newEngine()
+				var panicked atomic.Bool
+				spoil(e, func() {
+					if !panicked.Swap(true) {
+						panic("in a driver")
+					}
+				})
+				p := newPool(t, e, nil)
+				if _, err := p.Acquire(t.Context(), fnSpec("a")); err == nil || !strings.Contains(err.Error(), "in a driver") {
+					t.Errorf("got %v", err)
+				}
+				mustAcquire(t, p, fnSpec("a")).Release()
+				closePool(t, p, e)
+			})
+		})
+	}
 }
 
 func TestAllWhoWaitedAreToldWhenNothingCanBeLaunched(t *testing.T) {

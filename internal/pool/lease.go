@@ -3,7 +3,7 @@ package pool
 import "sync"
 
 // Lease is the right to use one instance alone. It ends with the first call of
-// Release or Destroy; later ones do nothing.
+// Release, Destroy or the like; later ones do nothing.
 type Lease struct {
 	*Instance
 	// Cold says that the instance was launched for somebody who waited, and this
@@ -24,7 +24,17 @@ func (l *Lease) Release() {
 	l.once.Do(func() {
 		l.pool.mu.Lock()
 		defer l.pool.mu.Unlock()
+		l.pool.servedLocked(l.Instance)
 		l.pool.putBackLocked(l.Instance)
+	})
+}
+
+// ReleaseUnused gives the instance back as if it had not been acquired.
+func (l *Lease) ReleaseUnused() {
+	l.once.Do(func() {
+		l.pool.mu.Lock()
+		defer l.pool.mu.Unlock()
+		l.pool.putBackUnusedLocked(l.Instance)
 	})
 }
 

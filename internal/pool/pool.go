@@ -205,7 +205,7 @@ func (p *Pool) await(ctx context.Context, g *group, w *waiter) (*Lease, error) {
 	defer p.mu.Unlock()
 	if !g.leave(w) {
 		if served := <-w.served; served.inst != nil {
-			p.putBackLocked(served.inst)
+			p.putBackUnusedLocked(served.inst)
 		}
 		return nil, context.Cause(ctx)
 	}
@@ -244,7 +244,7 @@ func (p *Pool) accept(ctx context.Context, served grant) (*Lease, error) {
 	case ctx.Err() == nil:
 		return p.lease(served.inst), nil
 	case served.inst != nil:
-		p.lease(served.inst).Release()
+		p.lease(served.inst).ReleaseUnused()
 	}
 	return nil, context.Cause(ctx)
 }
@@ -257,20 +257,30 @@ func (p *Pool) takeLocked(inst *Instance) {
 	p.busy++
 }
 
+// servedLocked notes that the instance's holder has used it.
+func (p *Pool) servedLocked(inst *Instance) {
+	inst.group.holdTime.add(time.Since(inst.takenSince))
+	if !inst.dead() && inst.canProve() {
+		inst.group.provenLocked()
+	}
+}
+
+// putBackUnusedLocked takes an instance from a holder that did nothing with it, which
+// is not to count as one of its calls.
+func (p *Pool) putBackUnusedLocked(inst *Instance) {
+	inst.calls--
+	p.putBackLocked(inst)
+}
+
 // putBackLocked takes an instance from its holder and finds it a new use: the
 // next waiter, a function that deserves its capacity more, or rest.
 func (p *Pool) putBackLocked(inst *Instance) {
 	p.busy--
 	defer p.checkDrainedLocked()
 	g := inst.group
-	if inst.calls > 0 {
-		g.holdTime.add(time.Since(inst.takenSince))
-	}
-	if inst.calls > 0 && !inst.dead() {
-		g.provenLocked()
-	}
 	switch {
 	case inst.dead():
+		p.diedUnusedLocked(inst)
 		p.endLocked(inst, "its process ended")
 	case inst.drained:
 		p.endLocked(inst, drainReason)

@@ -63,7 +63,7 @@ func (p *Pool) refreshLocked(g *group, now time.Time) {
 	want := g.imageRequest()
 	want.Refresh = true
 	p.wg.Go(func() {
-		image, err := p.opts.Driver.EnsureImage(p.ctx, want)
+		image, err := p.ensureImage(want)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		r.running = false

@@ -41,7 +41,7 @@ func (p *Pool) setTimerLocked(inst *Instance) {
 	if inst.state == Idle && p.freezes {
 		next = min(next, p.freezeLeft(inst))
 	}
-	if inst.group.failures > 0 {
+	if inst.canProve() {
 		next = min(next, time.Until(inst.readySince.Add(provenAge)))
 	}
 	next = max(next, 0)
@@ -74,7 +74,7 @@ func (p *Pool) onTimer(inst *Instance) {
 		return
 	}
 	g := inst.group
-	if g.failures > 0 && time.Since(inst.readySince) >= provenAge {
+	if inst.canProve() && time.Since(inst.readySince) >= provenAge {
 		g.provenLocked()
 		p.fillLocked()
 	}
@@ -168,7 +168,7 @@ func (p *Pool) thawFor(ctx context.Context, lease *Lease) (bool, error) {
 		if <-thawed != nil {
 			lease.Destroy(failed)
 		} else {
-			lease.Release()
+			lease.ReleaseUnused()
 		}
 	}
 	if !p.spawn(settle) {

@@ -40,6 +40,10 @@ func (p *Pool) Keep(spec *Spec) {
 // their callers are done.
 func (p *Pool) Retire(fnID string) { p.retire(p.fns, fnID, "its function was deleted") }
 
+// Reject does so for a function whose present definition this node refuses, until Keep
+// or a call comes with a newer one.
+func (p *Pool) Reject(fnID string) { p.retire(p.fns, fnID, "its definition changed") }
+
 // RetireApp does so for all functions of an app.
 func (p *Pool) RetireApp(appID string) { p.retire(p.apps, appID, "its app was deleted") }
 

@@ -116,6 +116,25 @@ func TestInstanceServesNoMoreCallsThanAllowed(t *testing.T) {
 	})
 }
 
+func TestLeaseThatIsGivenBackUnusedIsNoCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, nil)
+		spec := scaled("a", model.Scale{MaxCalls: 1})
+		unused := mustAcquire(t, p, spec)
+		time.Sleep(time.Minute)
+		unused.ReleaseUnused()
+		if held := p.groups["a"].holdTime.value; held != 0 {
+			t.Errorf("it counts as a call of %v", held)
+		}
+		mustAcquire(t, p, spec).Release()
+		if created := e.Calls(fake.OpCreate); created != 1 {
+			t.Errorf("%d instances for one call", created)
+		}
+		closePool(t, p, e)
+	})
+}
+
 func TestInstanceDoesNotOutliveItsAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -127,7 +128,14 @@ func (s *Standby) pause(ctx context.Context) {
 	}
 }
 
-func (s *Standby) look(ctx context.Context, what subject) error {
+// look is done again later if it fails, also by a panic: definitions may come from an
+// embedding program.
+func (s *Standby) look(ctx context.Context, what subject) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
+		}
+	}()
 	switch {
 	case what.fnID != "":
 		return s.lookAtFn(ctx, what.fnID)
@@ -224,9 +232,11 @@ func (s *Standby) keep(app *model.App, fn *model.Fn) {
 		without.Scale.MinInstances = 0
 		spec = &without
 	}
-	if s.runner.refusal(spec) == nil {
-		s.runner.opts.Pool.Keep(spec)
+	if s.runner.refusal(spec) != nil {
+		s.runner.opts.Pool.Reject(fn.ID) // what there is, is of a former definition
+		return
 	}
+	s.runner.opts.Pool.Keep(spec)
 }
 
 // override makes of a definition what the overrider makes of calls of it. A panic ends

@@ -20,6 +20,7 @@ type shelf struct {
 	apps    []*model.App
 	fns     []*model.Fn
 	broken  bool
+	panics  bool
 	changed int // revision, in milliseconds
 }
 
@@ -64,6 +65,13 @@ func find[T any](s *shelf, items []*T, notFound error, is func(*T) bool) (*T, er
 }
 
 func (s *shelf) ListApps(_ context.Context, filter model.AppFilter) (model.Page[*model.App], error) {
+	s.mu.Lock()
+	panics := s.panics
+	s.panics = false
+	s.mu.Unlock()
+	if panics {
+		panic("in the shelf")
+	}
 	return pageOf(s, s.apps, filter.Page.Cursor)
 }
 
@@ -151,6 +159,24 @@ func TestMinimumInstancesFollowTheDefinitions(t *testing.T) {
 	b.awaitInstances(t, 0)
 }
 
+func TestDefinitionThatIsRefusedEndsTheInstancesOfTheFormerOne(t *testing.T) {
+	b := newBench(t, fake.Echo, nil)
+	s := &shelf{apps: []*model.App{{ID: "a"}}}
+	standby := newStandby(t, b, s)
+	s.set("fn", "a", 1)
+	standby.FnChanged("fn")
+	b.awaitInstances(t, 1)
+	s.set("fn", "a", 1)
+	s.mu.Lock()
+	s.fns[0].Memory = 1024 // more than the node has
+	s.mu.Unlock()
+	standby.FnChanged("fn")
+	b.awaitInstances(t, 0)
+	s.set("fn", "a", 1)
+	standby.FnChanged("fn")
+	b.awaitInstances(t, 1)
+}
+
 func TestDefaultMinimumHoldsForFunctionsThatSayNothing(t *testing.T) {
 	b := newBench(t, fake.Echo, func(o *Options) { o.Scale.MinInstances = 1 })
 	s := &shelf{apps: []*model.App{{ID: "a"}}}
@@ -174,6 +200,17 @@ func TestDefinitionsThatCannotBeReadAreReadLater(t *testing.T) {
 	s.mu.Lock()
 	s.broken = false
 	s.mu.Unlock()
+	b.awaitInstances(t, 1)
+}
+
+func TestPanicOfDefinitionsIsAFailureToReadThem(t *testing.T) {
+	b := newBench(t, fake.Echo, nil)
+	s := &shelf{apps: []*model.App{{ID: "a"}}, panics: true}
+	s.set("fn", "a", 1)
+	standby := NewStandby(b.Runner, s)
+	standby.retry = 20 * time.Millisecond
+	standby.Start()
+	t.Cleanup(standby.Close)
 	b.awaitInstances(t, 1)
 }
 
