@@ -135,7 +135,7 @@ func (p *Pool) removeContainer(inst *Instance) {
 	late := time.AfterFunc(p.holdFor(), func() { p.overdue(inst) })
 	defer late.Stop()
 	for wait := firstRemovalRetry; ; wait = min(2*wait, lastRemovalRetry) {
-		err := inst.container.Remove(ctx)
+		err := p.guard("removing a container", func() error { return inst.container.Remove(ctx) })
 		if err == nil || errors.Is(err, driver.ErrGone) {
 			return
 		}
@@ -198,7 +198,11 @@ func (p *Pool) drain(inst *Instance) {
 // out of service then; the holder of a busy one notices by itself.
 func (p *Pool) monitor(inst *Instance) {
 	for wait := firstRemovalRetry; ; wait = min(2*wait, lastRemovalRetry) {
-		exit, err := inst.container.Wait(p.ctx)
+		var exit driver.Exit
+		err := p.guard("waiting for a container", func() (err error) {
+			exit, err = inst.container.Wait(p.ctx)
+			return err
+		})
 		if p.ctx.Err() != nil {
 			return
 		}

@@ -110,7 +110,7 @@ func (p *Pool) guard(what string, f func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("%s panicked: %v", what, cause)
-			p.log.Error("a driver panicked, or what else a launch needs", slog.Any("error", err), slog.String("stack", string(debug.Stack())))
+			p.log.Error("a driver panicked, or what else an instance needs", slog.Any("error", err), slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	return f()

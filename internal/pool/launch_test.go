@@ -325,6 +325,59 @@ func TestPanicOfADriverEndsItsLaunchOnly(t *testing.T) {
 	}
 }
 
+// panickyDriver makes containers of which each method panics the first time.
+type panickyDriver struct{ driver.Driver }
+
+func (d panickyDriver) Create(ctx context.Context, spec *driver.Spec) (driver.Container, error) {
+	made, err := d.Driver.Create(ctx, spec)
+	return &panickyContainer{Container: made}, err
+}
+
+type panickyContainer struct {
+	driver.Container
+	freeze, thaw, remove, wait atomic.Bool
+}
+
+func panicOnce(done *atomic.Bool) {
+	if !done.Swap(true) {
+		panic("in a driver")
+	}
+}
+
+func (c *panickyContainer) Wait(ctx context.Context) (driver.Exit, error) {
+	panicOnce(&c.wait)
+	return c.Container.Wait(ctx)
+}
+
+func (c *panickyContainer) Freeze(ctx context.Context) error {
+	panicOnce(&c.freeze)
+	return c.Container.Freeze(ctx)
+}
+
+func (c *panickyContainer) Thaw(ctx context.Context) error {
+	panicOnce(&c.thaw)
+	return c.Container.Thaw(ctx)
+}
+
+func (c *panickyContainer) Remove(ctx context.Context) error {
+	panicOnce(&c.remove)
+	return c.Container.Remove(ctx)
+}
+
+func TestPanicOfAContainerEndsNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine()
+		p := newPool(t, e, func(o *Options) {
+			o.Driver, o.FreezeAfter = panickyDriver{o.Driver}, time.Second
+		})
+		for range 4 { // frozen, thawed, replaced and removed between them
+			mustAcquire(t, p, fnSpec("a")).Release()
+			time.Sleep(10 * time.Second)
+		}
+		closePool(t, p, e)
+	})
+}
+
 func TestAllWhoWaitedAreToldWhenNothingCanBeLaunched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()

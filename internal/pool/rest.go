@@ -122,7 +122,7 @@ func (p *Pool) freeze(inst *Instance) {
 	defer cancel()
 	began := time.Now()
 	inst.frozen = true // also if it fails: nobody knows how far it went
-	err := inst.container.Freeze(ctx)
+	err := p.guard("freezing", func() error { return inst.container.Freeze(ctx) })
 	if !errors.Is(err, driver.ErrNotFrozen) {
 		inst.group.watcher.Froze(time.Since(began), err)
 	}
@@ -189,7 +189,7 @@ func (p *Pool) thaw(inst *Instance) error {
 	ctx, cancel := context.WithTimeout(p.ctx, freezeTimeout)
 	defer cancel()
 	began := time.Now()
-	err := inst.container.Thaw(ctx)
+	err := p.guard("thawing", func() error { return inst.container.Thaw(ctx) })
 	inst.group.watcher.Thawed(time.Since(began), err)
 	inst.frozen = err != nil
 	return err

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -22,8 +23,11 @@ func TestCallThatMayNotStartCostsNoInstance(t *testing.T) {
 	var served atomic.Int32
 	b := newBench(t, func(http.ResponseWriter, *http.Request) { served.Add(1) }, nil)
 	asked := 0
+	fn := newTestCall("x").Fn
+	fn.Annotations = model.Annotations{model.AnnotationMaxCalls: json.RawMessage("1")} // which none of those is that are refused
 	ask := func(answer func() error) *invoke.Call {
 		call := newTestCall("x")
+		call.Fn = fn
 		call.BeforeStart = func() error {
 			asked++
 			if stats := b.pool.Stats(); stats.Busy != 1 {

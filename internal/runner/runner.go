@@ -135,7 +135,7 @@ func mayStart(call *invoke.Call, lease *pool.Lease) error {
 	granted := false
 	defer func() { // also in a panic
 		if !granted {
-			lease.Release()
+			lease.ReleaseUnused()
 		}
 	}()
 	err := ask()
