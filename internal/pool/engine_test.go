@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,6 +44,18 @@ const startDelay = time.Second
 
 func newEngine() *engine {
 	return &engine{script: fake.Script{SocketDelay: startDelay}, dirs: map[string]*readyDir{}}
+}
+
+// breakable has creations fail as long as what it returns is set.
+func (e *engine) breakable() *atomic.Bool {
+	var broken atomic.Bool
+	e.createErr = func(int) error {
+		if broken.Load() {
+			return errBroken
+		}
+		return nil
+	}
+	return &broken
 }
 
 func (e *engine) makeSocketDir() (SocketDir, error) {

@@ -217,13 +217,7 @@ func TestInstanceFromAfterAFailureProvesThatLaunchesSucceed(t *testing.T) {
 func TestCallerDoesNotWaitForThePauseOfNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
-		var broken atomic.Bool
-		e.createErr = func(int) error {
-			if broken.Load() {
-				return errBroken
-			}
-			return nil
-		}
+		broken := e.breakable()
 		p := newPool(t, e, func(o *Options) { o.QueueTimeout = time.Hour })
 		spec := scaled("a", model.Scale{MinInstances: 2})
 		p.Keep(spec)
@@ -246,13 +240,7 @@ func TestCallerDoesNotWaitForThePauseOfNobody(t *testing.T) {
 func TestPauseIsShortenedWhenTheLastInstanceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
-		var broken atomic.Bool
-		e.createErr = func(int) error {
-			if broken.Load() {
-				return errBroken
-			}
-			return nil
-		}
+		broken := e.breakable()
 		p := newPool(t, e, func(o *Options) { o.QueueTimeout = time.Hour })
 		held := mustAcquire(t, p, fnSpec("a"))
 		broken.Store(true)
