@@ -12,6 +12,7 @@ package sockdir
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -136,7 +137,7 @@ func (m *Manager) Close() error {
 			err = errors.Join(err, d.Remove())
 		}
 	}
-	return errors.Join(err, removeTree(m.dir), m.lock.Close())
+	return errors.Join(err, removeProcessDir(m.dir), m.lock.Close())
 }
 
 func (m *Manager) watch() {
@@ -197,6 +198,28 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// removeProcessDir removes a process's directory with the lock last: what has no lock
+// looks as if it was being made, and would stay for ever after a crash in between.
+func removeProcessDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, entry := range entries {
+		remove := os.Remove
+		if entry.IsDir() {
+			remove = removeTree
+		}
+		if entry.Name() == lockName {
+			continue
+		}
+		if err := remove(filepath.Join(dir, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return removeTree(dir)
+}
+
 // sweep removes the directories of processes that ended without doing so.
 func sweep(root string, log *slog.Logger) {
 	entries, err := os.ReadDir(root)
@@ -215,7 +238,7 @@ func sweep(root string, log *slog.Logger) {
 		if err != nil {
 			continue // its process lives
 		}
-		if err := errors.Join(removeTree(dir), lock.Close()); err != nil {
+		if err := errors.Join(removeProcessDir(dir), lock.Close()); err != nil {
 			log.Warn("cannot remove socket directories of an earlier run", slog.String("path", dir), slog.Any("error", err))
 		}
 	}

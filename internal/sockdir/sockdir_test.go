@@ -3,6 +3,7 @@ package sockdir
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -263,5 +264,34 @@ func TestCloseLeavesNothing(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(root); len(entries) != 0 {
 		t.Errorf("left behind: %v", entries)
+	}
+}
+
+// A removal may end half-way, by a kill or by what cannot be removed. What is left of it
+// is found by the next start only if it has its lock still.
+func TestHalfRemovedDirectoryIsSwept(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make a directory that root cannot remove")
+	}
+	root := t.TempDir()
+	m, err := New(Options{Root: root, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDir(t, m)
+	stays := filepath.Join(d.path, "stays")
+	if err := errors.Join(os.Mkdir(stays, 0o700), unix.Mount("tmpfs", stays, "tmpfs", 0, "")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(stays, unix.MNT_DETACH) }) // if the test ends before it does so itself
+	if err := m.Close(); err == nil {
+		t.Fatal("all was removed")
+	}
+	if err := unix.Unmount(stays, 0); err != nil {
+		t.Fatal(err)
+	}
+	newManager(t, root)
+	if _, err := os.Stat(filepath.Dir(d.path)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
 	}
 }
