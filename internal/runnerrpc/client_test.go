@@ -280,7 +280,7 @@ func TestLateFailureCutsALongAnswer(t *testing.T) {
 }
 
 func TestRunnerThatCannotBeReachedHasNotExecutedTheCall(t *testing.T) {
-	listener := listen(t)
+	listener := listenAt(t, ownAddress())
 	address := listener.Addr().String()
 	listener.Close()
 	client := dial(t, address, ClientOptions{})
@@ -303,7 +303,7 @@ type readerFunc func([]byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestRunnerThatComesBackIsUsedAgain(t *testing.T) {
-	listener := listen(t)
+	listener := listenAt(t, ownAddress())
 	address := listener.Addr().String()
 	listener.Close()
 	client := dial(t, address, ClientOptions{})

@@ -177,7 +177,7 @@ func start(t *testing.T, address string, opts ServerOptions) (server *Server, at
 
 func TestRunnerThatRestartsIsCalledDirectlyAgain(t *testing.T) {
 	seen := &waysSeen{Invoker: echo}
-	server, address := start(t, "127.0.0.1:0", ServerOptions{Invoker: seen})
+	server, address := start(t, ownAddress(), ServerOptions{Invoker: seen})
 	client := dialDirect(t, address, ClientOptions{})
 	for _, gracefully := range []bool{true, false, true} {
 		over, directly := seen.grpc.Load(), seen.direct.Load()

@@ -39,7 +39,7 @@ func TestRollingReplacementLosesNoCall(t *testing.T) {
 	var addresses [2]string
 	var clients [2]*Client
 	for i := range servers {
-		servers[i], addresses[i] = start(t, "127.0.0.1:0", ServerOptions{Invoker: done})
+		servers[i], addresses[i] = start(t, ownAddress(), ServerOptions{Invoker: done})
 		clients[i] = dialDirect(t, addresses[i], ClientOptions{})
 	}
 	ctx := within(t)

@@ -2,9 +2,11 @@ package runnerrpc
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,9 +24,22 @@ const patience = 20 * time.Second
 
 func newListener(address string) (net.Listener, error) { return net.Listen("tcp", address) }
 
+// ownAddress is where a test listens that closes the port and needs it, or needs it
+// closed, afterwards: at a loopback address of this process's own, as at the usual one
+// other processes get ports that are free for a moment.
+func ownAddress() string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d:0", 64+pid>>16&63, pid>>8&255, pid&255)
+}
+
 func listen(t testing.TB) net.Listener {
 	t.Helper()
-	listener, err := newListener("127.0.0.1:0")
+	return listenAt(t, "127.0.0.1:0")
+}
+
+func listenAt(t testing.TB, address string) net.Listener {
+	t.Helper()
+	listener, err := newListener(address)
 	if err != nil {
 		t.Fatal(err)
 	}
