@@ -29,13 +29,13 @@ func retryAfter(err error) string {
 	return strconv.Itoa(int((after + time.Second - 1) / time.Second))
 }
 
-// panicError is a panic of a handler on its way to the log.
-type panicError struct {
-	cause any
-	stack []byte
+// PanicError is a panic of a handler, or of what is called for one, on its way to the log.
+type PanicError struct {
+	Cause any
+	Stack []byte
 }
 
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.cause) }
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Cause) }
 
 // WriteError answers a request that failed with {"message":"..."} and the
 // status of the first kind in err's chain. Failures of the platform are logged
@@ -135,7 +135,7 @@ func (c *clientIsThere) Unwrap() error { return c.error }
 func ClientIsThere(err error) error { return &clientIsThere{err} }
 
 func isPanic(err error) bool {
-	_, ok := errors.AsType[*panicError](err)
+	_, ok := errors.AsType[*PanicError](err)
 	return ok
 }
 
@@ -161,8 +161,8 @@ func logFailure(log *slog.Logger, r *http.Request, level slog.Level, message str
 		slog.String("path", r.URL.Path),
 		slog.Any("error", err),
 	}
-	if p, ok := errors.AsType[*panicError](err); ok {
-		attrs = append(attrs, slog.String("stack", string(p.stack)))
+	if p, ok := errors.AsType[*PanicError](err); ok {
+		attrs = append(attrs, slog.String("stack", string(p.Stack)))
 	}
 	log.LogAttrs(r.Context(), level, message, attrs...)
 }

@@ -228,7 +228,7 @@ func run(h Handler, w http.ResponseWriter, r *http.Request) (err error) {
 		if abort, ok := cause.(error); ok && errors.Is(abort, http.ErrAbortHandler) {
 			panic(http.ErrAbortHandler)
 		}
-		err = &panicError{cause: cause, stack: debug.Stack()}
+		err = &PanicError{Cause: cause, Stack: debug.Stack()}
 	}()
 	return h(w, r)
 }

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -85,9 +84,9 @@ func (g *Gateway) runDetached(ctx context.Context, call *invoke.Call) error {
 	}
 	level, message := slog.LevelInfo, "detached call failed"
 	attrs := []slog.Attr{slog.String("call_id", call.ID), slog.String("fn_id", call.Fn.ID), slog.Any("error", err)}
-	if p, ok := errors.AsType[*panicError](err); ok {
+	if p, ok := errors.AsType[*edge.PanicError](err); ok {
 		level, message = slog.LevelError, "detached call panicked"
-		attrs = append(attrs, slog.String("stack", string(p.stack)))
+		attrs = append(attrs, slog.String("stack", string(p.Stack)))
 	}
 	g.opts.Logger.LogAttrs(ctx, level, message, attrs...)
 	return err
@@ -112,20 +111,12 @@ func discard(ctx context.Context, body io.ReadCloser) error {
 	}
 }
 
-// panicError is a panic of something that is called for a detached call.
-type panicError struct {
-	cause any
-	stack []byte
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.cause) }
-
 // recovered turns a panic into an error, as the HTTP server does for calls that
 // somebody waits for.
 func recovered(f func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			err = &panicError{cause: cause, stack: debug.Stack()}
+			err = &edge.PanicError{Cause: cause, Stack: debug.Stack()}
 		}
 	}()
 	return f()
