@@ -39,23 +39,29 @@ func TestFirstCallLaunchesAndLaterOnesReuse(t *testing.T) {
 	})
 }
 
+// checkParallel makes four calls at once, for which launches are to begin at once too.
+func checkParallel(t *testing.T, p *Pool) {
+	t.Helper()
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			lease := mustAcquire(t, p, fnSpec("a"))
+			time.Sleep(time.Minute)
+			lease.Release()
+		})
+	}
+	wg.Wait()
+	if took := time.Since(began); took != startDelay+time.Minute {
+		t.Errorf("took %v: launches were not parallel", took)
+	}
+}
+
 func TestParallelCallsLaunchOneInstanceEach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine()
 		p := newPool(t, e, nil)
-		began := time.Now()
-		var wg sync.WaitGroup
-		for range 4 {
-			wg.Go(func() {
-				lease := mustAcquire(t, p, fnSpec("a"))
-				time.Sleep(time.Minute)
-				lease.Release()
-			})
-		}
-		wg.Wait()
-		if took := time.Since(began); took != startDelay+time.Minute {
-			t.Errorf("took %v: launches were not parallel", took)
-		}
+		checkParallel(t, p)
 		if created := e.Calls(fake.OpCreate); created != 4 {
 			t.Errorf("%d containers were made", created)
 		}
